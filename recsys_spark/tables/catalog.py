@@ -1,0 +1,297 @@
+"""The data dictionary: every table of the platform, declared once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from recsys_spark import columns as c
+from recsys_spark.tables.contract import Column, Table
+
+_USER_ID = Column(c.USER_ID, "string", "the user, as the source names them")
+_ITEM_ID = Column(c.ITEM_ID, "string", "the item, as the source names it")
+_ITEM_IDX = Column(c.ITEM_IDX, "int", "dense number of the item: 0, 1, 2, …; once given, never changed or reused")
+_BATCH = Column(c.BATCH, "string", "the delivery the row came with")
+_RUN_ID = Column(c.RUN_ID, "string", "the run the row belongs to (`run.id`)")
+_MODEL_VERSION = Column(c.MODEL_VERSION, "string", "the registered model version")
+_AS_OF = Column(c.AS_OF, "timestamp", "the cut-off: only events before it were known (UTC)")
+_SPLIT = Column(c.SPLIT, "string", "train, validation or test")
+_SEEN_RULE = Column(c.SEEN_RULE, "string", "keep: any item; drop: only items the user had not had before")
+_RANK = Column(c.RANK, "int", "1 is the best; score descending, then item_id ascending")
+_EMBEDDING = Column(c.EMBEDDING, "array<float>", "unit vector, on the grid that makes dot products exact")
+_INPUT_HASH = Column(c.INPUT_HASH, "string", "hash of what the vector was computed from")
+
+_REJECTED_COLUMNS = (
+    Column(c.SOURCE, "string", "the file the row was read from"),
+    Column(c.OFFSET, "bigint", "number of the row among all rows of its delivery"),
+    Column(c.RAW, "string", "the whole row as JSON, as it was read"),
+    Column(c.REASONS, "array<string>", "every reason it was refused for"),
+    Column(c.REJECTED_AT, "timestamp", "when it was refused (UTC)"),
+    _BATCH,
+)
+
+EVENTS: Final = Table(
+    name="EVENTS",
+    meaning="One behaviour: a user did something with an item.",
+    columns=(
+        Column(c.EVENT_ID, "string", "the source's own id, or a hash of the whole row"),
+        _USER_ID,
+        _ITEM_ID,
+        Column(c.EVENT_TYPE, "string", "view, cart, purchase, rating, search, …"),
+        Column(c.TS, "timestamp", "when it happened (UTC)"),
+        Column(c.VALUE, "double", "price paid, rating given, … or null"),
+        Column(c.CONTEXT, "string", "anything else the source says of it"),
+        _BATCH,
+    ),
+    key=(c.EVENT_ID,),
+    written_by="jobs/ingest_events.py",
+    slice_by=(c.BATCH,),
+    partition_by=(c.BATCH,),
+    checks={
+        "user_id, item_id, event_type and ts are given": "user_id <> '' AND item_id <> '' AND event_type <> '' AND ts IS NOT NULL"
+    },
+)
+
+EVENTS_REJECTED: Final = Table(
+    name="EVENTS_REJECTED",
+    meaning="One row of an event source that broke the contract.",
+    columns=_REJECTED_COLUMNS,
+    key=(c.SOURCE, c.OFFSET),
+    written_by="jobs/ingest_events.py",
+    slice_by=(c.BATCH,),
+    partition_by=(c.BATCH,),
+    checks={"a reason is given": "size(reasons) > 0"},
+)
+
+ITEMS: Final = Table(
+    name="ITEMS",
+    meaning="One product of the catalogue.",
+    columns=(
+        _ITEM_ID,
+        Column(c.TITLE, "string", "its name"),
+        Column(c.DESCRIPTION, "string", "its long text"),
+        Column(c.BRAND, "string", "its brand"),
+        Column(c.CATEGORY, "string", "its category, the path joined with ' > '"),
+        Column(c.PRICE, "double", "its price, in the source's currency"),
+        Column(c.ATTRIBUTES, "map<string,string>", "everything else that was mapped"),
+        Column(c.AVAILABLE_FROM, "timestamp", "first moment it can be sold (UTC), or null"),
+        Column(c.AVAILABLE_TO, "timestamp", "last moment it can be sold (UTC), or null"),
+    ),
+    key=(c.ITEM_ID,),
+    written_by="jobs/ingest_items.py",
+    checks={"item_id is given": "item_id <> ''"},
+)
+
+ITEMS_REJECTED: Final = Table(
+    name="ITEMS_REJECTED",
+    meaning="One row of an item source that broke the contract.",
+    columns=_REJECTED_COLUMNS[:-1],
+    key=(c.SOURCE, c.OFFSET),
+    written_by="jobs/ingest_items.py",
+    checks={"a reason is given": "size(reasons) > 0"},
+)
+
+ITEM_INDEX: Final = Table(
+    name="ITEM_INDEX",
+    meaning="The dense number of each item that was ever in the catalogue. Append-only.",
+    columns=(_ITEM_ID, _ITEM_IDX),
+    key=(c.ITEM_ID,),
+    written_by="jobs/ingest_items.py",
+    checks={"item_idx is not negative": "item_idx >= 0"},
+)
+
+ITEM_TEXT: Final = Table(
+    name="ITEM_TEXT",
+    meaning="One item's text and its tokens.",
+    columns=(
+        _ITEM_ID,
+        _ITEM_IDX,
+        Column(c.TEXT, "string", "the rendered, cleaned text; empty when the catalogue says nothing"),
+        Column(c.TEXT_HASH, "string", "SHA-256 of the text"),
+        Column(c.TOKEN_IDS, "array<int>", "token ids, padded with 0 to `item_text.max_tokens`"),
+        Column(c.NUM_TOKENS, "int", "how many of them are real, special tokens included"),
+        Column(c.TOKENIZER, "string", "fingerprint of the tokenizer and its width"),
+    ),
+    key=(c.ITEM_ID,),
+    written_by="jobs/build_item_text.py",
+    checks={"tokens fit the array": "num_tokens BETWEEN 1 AND size(token_ids)"},
+)
+
+SEQUENCES: Final = Table(
+    name="SEQUENCES",
+    meaning="One user as of one cut-off: the last events before it and what came in the window after it.",
+    columns=(
+        Column(c.ROW_ID, "bigint", "hash of user_id, as_of and split: what the feed's checksum adds up"),
+        _USER_ID,
+        _AS_OF,
+        _SPLIT,
+        Column(c.EVENT_ITEMS, "array<int>", "item_idx of the last L events, oldest first, padded with -1 at the end"),
+        Column(
+            c.EVENT_TYPES,
+            "array<int>",
+            "code of each event's type: its place in `sequences.event_types` plus 1, 0 for others",
+        ),
+        Column(c.EVENT_HOURS, "array<int>", "time gap of each event: whole hours from it to the cut-off"),
+        Column(c.NUM_EVENTS, "int", "how many of the L events are real"),
+        Column(
+            c.TARGET_ITEMS,
+            "array<int>",
+            "item_idx of distinct items the user chose in the window after, padded with -1; none for test",
+        ),
+        Column(c.NUM_TARGETS, "int", "how many of them are real"),
+    ),
+    key=(c.USER_ID, c.AS_OF, c.SPLIT),
+    written_by="jobs/build_sequences.py",
+    partition_by=(c.SPLIT,),
+    checks={
+        "at least one event": "num_events BETWEEN 1 AND size(event_items)",
+        "arrays of one width": "size(event_items) = size(event_types) AND size(event_items) = size(event_hours)",
+        "events lie before the cut-off": "forall(event_hours, h -> h >= 0)",
+        "test rows know no future": "split <> 'test' OR num_targets = 0",
+    },
+)
+
+MODELS: Final = Table(
+    name="MODELS",
+    meaning="One trained model of a run.",
+    columns=(
+        _RUN_ID,
+        Column(c.MODEL_NAME, "string", "its name in the registry"),
+        _MODEL_VERSION,
+        Column(c.MODEL_URI, "string", "where its files are"),
+        Column(c.TRACKING_RUN, "string", "the MLflow run that made it"),
+        Column(c.ALPHA, "double", "scale of the cosine: score = alpha * cosine + offset_b"),
+        Column(c.OFFSET_B, "double", "offset that makes exp(score) a share of the catalogue's probability"),
+        Column(c.METRIC, "double", "NDCG@20 of the next window on the validation rows, whole catalogue"),
+    ),
+    key=(c.RUN_ID,),
+    written_by="jobs/train.py",
+    slice_by=(c.RUN_ID,),
+    partition_by=(c.RUN_ID,),
+)
+
+ITEM_EMBEDDINGS: Final = Table(
+    name="ITEM_EMBEDDINGS",
+    meaning="One item's vector by one model version.",
+    columns=(_ITEM_ID, _ITEM_IDX, _MODEL_VERSION, _EMBEDDING, _INPUT_HASH),
+    key=(c.ITEM_ID, c.MODEL_VERSION),
+    written_by="jobs/embed_items.py",
+    slice_by=(c.MODEL_VERSION,),
+    partition_by=(c.MODEL_VERSION,),
+)
+
+USER_EMBEDDINGS: Final = Table(
+    name="USER_EMBEDDINGS",
+    meaning="One user's vector as of one cut-off, by one model version.",
+    columns=(_USER_ID, _AS_OF, _SPLIT, _MODEL_VERSION, _EMBEDDING, _INPUT_HASH),
+    key=(c.USER_ID, c.AS_OF, c.SPLIT, c.MODEL_VERSION),
+    written_by="jobs/embed_users.py",
+    slice_by=(c.MODEL_VERSION,),
+    partition_by=(c.MODEL_VERSION,),
+)
+
+CANDIDATES: Final = Table(
+    name="CANDIDATES",
+    meaning="The two-tower model's exact top-K for one user, one split and one seen rule.",
+    columns=(
+        _RUN_ID,
+        _SPLIT,
+        _SEEN_RULE,
+        _USER_ID,
+        _ITEM_ID,
+        _RANK,
+        Column(c.SCORE, "double", "alpha * cosine + offset_b: log of the item's share of the probability"),
+        _MODEL_VERSION,
+    ),
+    key=(c.RUN_ID, c.SPLIT, c.SEEN_RULE, c.USER_ID, c.ITEM_ID),
+    written_by="jobs/score.py",
+    slice_by=(c.RUN_ID,),
+    partition_by=(c.RUN_ID,),
+    checks={"ranks start at 1": "rank >= 1", "scores are numbers": "NOT isnan(score)"},
+)
+
+BLENDS: Final = Table(
+    name="BLENDS",
+    meaning="How well one blend of counting and two towers ranked the validation window.",
+    columns=(
+        _RUN_ID,
+        Column(c.TOWER_WEIGHT, "double", "weight of the two-tower score; the user's own history has weight 1"),
+        Column(c.SCORE, "double", "mean NDCG@10 on the validation window"),
+        Column(c.NUM_USERS, "bigint", "users it was measured on"),
+    ),
+    key=(c.RUN_ID, c.TOWER_WEIGHT),
+    written_by="jobs/choose_blend.py",
+    slice_by=(c.RUN_ID,),
+    partition_by=(c.RUN_ID,),
+)
+
+RECOMMENDATIONS: Final = Table(
+    name="RECOMMENDATIONS",
+    meaning="One place of one user's ranked list: what users of the platform read.",
+    columns=(
+        _RUN_ID,
+        _SEEN_RULE,
+        _USER_ID,
+        _RANK,
+        _ITEM_ID,
+        Column(c.SCORE, "double", "the blended score the list is ordered by"),
+        Column(c.SOURCES, "array<string>", "who proposed the item: towers, history"),
+        Column(c.REASON, "string", "why, in words a person can read"),
+        _AS_OF,
+        _MODEL_VERSION,
+        Column(c.MADE_FROM, "string", "table versions it was made from, as JSON"),
+    ),
+    key=(c.RUN_ID, c.SEEN_RULE, c.USER_ID, c.ITEM_ID),
+    written_by="jobs/rank.py",
+    slice_by=(c.RUN_ID,),
+    partition_by=(c.RUN_ID,),
+    checks={"ranks start at 1": "rank >= 1", "a source is given": "size(sources) > 0"},
+)
+
+METRICS: Final = Table(
+    name="METRICS",
+    meaning="One figure of one method on one slice of the test window.",
+    columns=(
+        _RUN_ID,
+        _SPLIT,
+        Column(c.SLICE, "string", "all: every item bought; new: only items not bought before"),
+        Column(c.METHOD, "string", "recommendations, two_tower, popular, personal, item_knn"),
+        Column(c.METRIC, "string", "ndcg, recall, precision, mrr, coverage"),
+        Column(c.K, "int", "length of the list"),
+        Column(c.VALUE, "double", "mean over users (coverage: share of the catalogue shown)"),
+        Column(c.LOWER, "double", "2.5 % bound of the bootstrap over users, or null"),
+        Column(c.UPPER, "double", "97.5 % bound of the bootstrap over users, or null"),
+        Column(c.NUM_USERS, "bigint", "users it was measured on"),
+    ),
+    key=(c.RUN_ID, c.SPLIT, c.SLICE, c.METHOD, c.METRIC, c.K),
+    written_by="jobs/evaluate.py",
+    slice_by=(c.RUN_ID,),
+    partition_by=(c.RUN_ID,),
+    checks={"a share": "value BETWEEN 0 AND 1"},
+)
+
+RUNS: Final = Table(
+    name="RUNS",
+    meaning="One finished stage of one run: what it read, what it wrote, what it cost. Append-only.",
+    columns=(
+        _RUN_ID,
+        Column(c.STAGE, "string", "name of the stage"),
+        Column(c.FINISHED_AT, "timestamp", "when it ended (UTC)"),
+        Column(c.FINGERPRINT, "string", "hash of its inputs, configuration and code: equal means nothing to do"),
+        Column(c.CONFIG, "string", "the configuration it ran with, as JSON"),
+        Column(c.CODE_HASH, "string", "hash of its job and of every module of the package it reaches"),
+        Column(c.INPUTS, "map<string,bigint>", "table versions it read"),
+        Column(c.OUTPUTS, "map<string,bigint>", "table versions it wrote"),
+        Column(c.ROWS_IN, "map<string,bigint>", "rows read per table or source"),
+        Column(c.ROWS_OUT, "map<string,bigint>", "rows written per table"),
+        Column(c.NOTES, "array<string>", "what a person should know of this run of the stage"),
+        Column(c.SECONDS, "double", "wall-clock seconds"),
+        Column(c.PEAK_MIB, "bigint", "peak resident memory of the driver's whole process tree, MiB"),
+    ),
+    key=(c.RUN_ID, c.STAGE, c.FINISHED_AT),
+    written_by="every job",
+)
+
+TABLES: Final = (
+    EVENTS, EVENTS_REJECTED, ITEMS, ITEMS_REJECTED, ITEM_INDEX, ITEM_TEXT, SEQUENCES, MODELS,
+    ITEM_EMBEDDINGS, USER_EMBEDDINGS, CANDIDATES, BLENDS, RECOMMENDATIONS, METRICS, RUNS,
+)  # fmt: skip

@@ -1,0 +1,104 @@
+"""What a table promises: its columns, its key, its slices and the checks every row passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
+
+from recsys_spark.errors import Problem, RecsysError
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's name, its Spark type as SQL text (`array<int>`) and what it means."""
+
+    name: str
+    sql_type: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the platform.
+
+    `slice_by` names the columns whose one value a write replaces (empty: a write replaces the whole table).
+    `checks` maps the name of a rule to the SQL condition that every row meets.
+    """
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    written_by: str
+    slice_by: tuple[str, ...] = ()
+    partition_by: tuple[str, ...] = ()
+    checks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def column_names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def schema(self) -> StructType:
+        """The Spark schema; key columns are not nullable."""
+        ddl = ", ".join(f"`{column.name}` {column.sql_type}" for column in self.columns)
+        schema = StructType.fromDDL(ddl)
+        assert isinstance(schema, StructType)
+        return StructType([StructField(f.name, f.dataType, f.name not in self.key) for f in schema.fields])
+
+    def select(self, rows: DataFrame) -> DataFrame:
+        """The table's columns in their order; a missing column or another type is an error, never a cast."""
+        found = {f.name: f.dataType.simpleString() for f in rows.schema.fields}
+        problems = [
+            Problem(
+                where=f"table {self.name}, column {column.name}",
+                wanted=column.sql_type,
+                found=found.get(column.name, "no such column"),
+                do="Mend the transform that makes it, or the contract in tables/catalog.py.",
+            )
+            for column in self.columns
+            if found.get(column.name) != column.sql_type
+        ]
+        if problems:
+            raise RecsysError(problems)
+        return rows.select(*self.column_names)
+
+    def count_faults(self, rows: DataFrame) -> DataFrame:
+        """One row of counts: `rows`, then the rows that break each rule of the contract.
+
+        Null keys, repeated keys and every check are counted in a single aggregation over the keys.
+        """
+        has_null_key = F.lit(False)
+        for name in self.key:
+            has_null_key = has_null_key | F.col(name).isNull()
+        broken = {
+            name: F.sum(F.when(F.expr(condition), 0).otherwise(1)).alias(name)
+            for name, condition in self.checks.items()
+        }
+        per_key = rows.groupBy(*self.key).agg(
+            F.count(F.lit(1)).alias("rows"), F.max(has_null_key).alias("null key"), *broken.values()
+        )
+        return per_key.agg(
+            F.coalesce(F.sum("rows"), F.lit(0)).alias("rows"),
+            F.coalesce(F.sum(F.when(F.col("null key"), F.col("rows"))), F.lit(0)).alias("null key"),
+            F.coalesce(F.sum(F.col("rows") - 1), F.lit(0)).alias("repeated key"),
+            *[F.coalesce(F.sum(F.col(f"`{name}`")), F.lit(0)).alias(name) for name in broken],
+        )
+
+    def require_sound(self, faults: dict[str, int]) -> None:
+        """Raise with every broken rule and how many rows break it; `faults` is `count_faults` as a dict."""
+        problems = [
+            Problem(
+                where=f"table {self.name}",
+                wanted=f"no row with: {rule}" if rule.endswith("key") else f"every row to pass '{rule}'",
+                found=f"{count:,} of {faults['rows']:,} rows that do not",
+                do=f"Nothing was written. Look at what {self.written_by} reads and makes.",
+            )
+            for rule, count in faults.items()
+            if rule != "rows" and count
+        ]
+        if problems:
+            raise RecsysError(problems)

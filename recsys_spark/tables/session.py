@@ -1,0 +1,76 @@
+"""The one place a Spark session is made, so that every job finds Delta, UTC and the right Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from recsys_spark.errors import problem
+
+DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
+_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
+_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+
+
+def build_session(
+    app_name: str, settings: Mapping[str, str | int | float | bool], *, delta_jars: Sequence[str] = ()
+) -> SparkSession:
+    """A session with Delta, whether the JVM runs already (spark-submit, a notebook) or not.
+
+    A JVM that runs already has a fixed class path: Delta must be on it, or the error names the flag to add.
+    A JVM still to be started gets `delta_jars` (paths), or fetches Delta from Maven when there are none.
+    """
+    submitted = SparkConf()
+    builder = SparkSession.builder.appName(app_name)
+    for name, value in {**_platform_settings(submitted), **_settings_as_text(settings)}.items():
+        builder = builder.config(name, value)
+    if SparkContext._jvm is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
+        own_jars = {"spark.jars": ",".join(delta_jars)} if delta_jars else {"spark.jars.packages": DELTA_PACKAGE}
+        for name, value in own_jars.items():
+            builder = builder.config(name, value)
+    if submitted.get("spark.master", "local[*]").startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    _require_delta(spark)
+    return spark
+
+
+def _settings_as_text(settings: Mapping[str, str | int | float | bool]) -> dict[str, str]:
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in settings.items()}
+
+
+def _platform_settings(submitted: SparkConf) -> dict[str, str]:
+    """What the platform's results depend on; everything else is the user's to choose."""
+    others = [name for name in submitted.get("spark.sql.extensions", "").split(",") if name and name != _EXTENSION]
+    return {
+        "spark.sql.extensions": ",".join([*others, _EXTENSION]),
+        "spark.sql.catalog.spark_catalog": _CATALOG,
+        "spark.sql.session.timeZone": "UTC",
+        # Petastorm reads whole Parquet files: a deletion vector would bring deleted rows back.
+        "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+        # One BLAS thread per Python worker: Spark's tasks already fill the cores.
+        "spark.executorEnv.OMP_NUM_THREADS": "1",
+        "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+        "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _require_delta(spark: SparkSession) -> None:
+    jvm: Any = spark.sparkContext._jvm
+    loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+    try:
+        loader.loadClass(_EXTENSION)
+    except Exception:
+        spark.stop()
+        raise problem(
+            "Spark's class path",
+            wanted=f"Delta Lake ({_EXTENSION})",
+            found="no such class",
+            do=f"Add --packages {DELTA_PACKAGE} (or --jars with its jars) to spark-submit.",
+        ) from None

@@ -1,0 +1,146 @@
+"""The one store: reads a table at a version, replaces a slice of it in one Delta commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark import StorageLevel
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from recsys_spark.errors import problem
+from recsys_spark.tables.contract import Table
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one write left behind."""
+
+    version: int
+    rows: int
+
+
+def first_row(rows: DataFrame) -> Row:
+    """The first row of a frame that has one: an aggregate, or a slice that was checked not to be empty."""
+    row = rows.first()
+    assert row is not None
+    return row
+
+
+class Store:
+    """The Delta tables under one folder or URI, one folder per table."""
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        self._spark = spark
+        self.root = root.rstrip("/")
+
+    def path(self, table: Table) -> str:
+        return f"{self.root}/{table.name.lower()}"
+
+    def require_writable(self) -> None:
+        """Raise when no table could be written here; a job finds out at its start, not at its end."""
+        try:
+            self.write_text("_writable", "")
+            self._file_system("_writable")[0].delete(self._file_system("_writable")[1], False)
+        except Exception as error:
+            raise problem(
+                f"warehouse {self.root}",
+                wanted="a folder that can be written",
+                found=_first_line(error),
+                do="Set `warehouse` to a folder or URI you may write to.",
+            ) from None
+
+    def version(self, table: Table) -> int | None:
+        """The newest version, or None when the table does not exist."""
+        try:
+            history = DeltaTable.forPath(self._spark, self.path(table)).history(1)
+        except AnalysisException:
+            return None
+        return int(first_row(history.select("version"))[0])
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """The table's rows at `version` (None: the newest), with its contract's columns and types checked."""
+        reader = self._spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        try:
+            rows = reader.load(self.path(table))
+        except AnalysisException as error:
+            if self.version(table) is not None:
+                raise
+            raise problem(
+                f"table {table.name}",
+                wanted=f"a Delta table at {self.path(table)}",
+                found="none",
+                do=f"Run {table.written_by} with the same `warehouse` first.",
+            ) from error
+        return table.select(rows)
+
+    def read_or_empty(self, table: Table) -> DataFrame:
+        """The newest rows, or no rows before the first write."""
+        return self._spark.createDataFrame([], table.schema) if self.version(table) is None else self.read(table)
+
+    def replace(self, table: Table, rows: DataFrame, slice_values: dict[str, str]) -> Commit:
+        """Replace the slice named by `slice_values` (all of a table without slices) in one commit.
+
+        The rows are checked against the contract first; a broken rule raises and leaves the old slice.
+        """
+        for name in table.slice_by:
+            rows = rows.withColumn(name, F.lit(slice_values[name]))
+        kept = table.select(rows).persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            faults = first_row(table.count_faults(kept)).asDict()
+            table.require_sound(faults)
+            writer = kept.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
+            if table.slice_by and self.version(table) is not None:
+                writer = writer.option("replaceWhere", _condition(table, slice_values))
+            writer.save(self.path(table))
+        finally:
+            kept.unpersist()
+        return self._newest_commit(table, faults["rows"])
+
+    def append(self, table: Table, rows: DataFrame) -> Commit:
+        """Add rows that the table does not have yet, in one commit."""
+        kept = table.select(rows).persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            faults = first_row(table.count_faults(kept)).asDict()
+            table.require_sound(faults)
+            kept.write.format("delta").mode("append").partitionBy(*table.partition_by).save(self.path(table))
+        finally:
+            kept.unpersist()
+        return self._newest_commit(table, faults["rows"])
+
+    def write_text(self, name: str, text: str) -> str:
+        """Write a small file (a report, a summary) beside the tables; returns its place."""
+        file_system, path = self._file_system(name)
+        stream = file_system.create(path, True)
+        try:
+            stream.write(bytearray(text.encode("utf-8")))
+        finally:
+            stream.close()
+        return f"{self.root}/{name}"
+
+    def _file_system(self, name: str) -> tuple[Any, Any]:
+        """Hadoop's file system of the warehouse and the path of a file in it: py4j objects, which have no types."""
+        jvm: Any = self._spark.sparkContext._jvm
+        path = jvm.org.apache.hadoop.fs.Path(f"{self.root}/{name}")
+        return path.getFileSystem(self._spark.sparkContext._jsc.hadoopConfiguration()), path
+
+    def _newest_commit(self, table: Table, rows: int) -> Commit:
+        version = self.version(table)
+        assert version is not None
+        return Commit(version=version, rows=rows)
+
+
+def _condition(table: Table, slice_values: dict[str, str]) -> str:
+    quoted = {name: slice_values[name].replace("\\", "\\\\").replace("'", "\\'") for name in table.slice_by}
+    return " AND ".join(f"{name} = '{value}'" for name, value in quoted.items())
+
+
+def _first_line(error: Exception) -> str:
+    """The cause in one line: Spark's Java errors bring a whole stack trace."""
+    text = str(getattr(error, "java_exception", error))
+    return text.splitlines()[0] if text else type(error).__name__
