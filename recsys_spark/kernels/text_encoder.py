@@ -1,0 +1,128 @@
+"""A pretrained text encoder: where it is found, how it tokenises, how a text becomes a vector."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+from recsys_spark.errors import problem
+
+_PACKAGE = "package:"
+
+
+def find_encoder(name: str) -> str:
+    """The folder or hub name that transformers loads: `package:NAME` means that package's MODEL_DIR."""
+    if not name.startswith(_PACKAGE):
+        return name
+    try:
+        return str(importlib.import_module(name.removeprefix(_PACKAGE)).MODEL_DIR)
+    except (ImportError, AttributeError) as error:
+        raise problem(
+            "configuration, encoder",
+            wanted="an installed package with a MODEL_DIR",
+            found=f"{name} ({error})",
+            do="Install it on every worker, or give a Hugging Face name or a local folder.",
+        ) from None
+
+
+class Tokenizer:
+    """Texts -> (token ids int32 [N, T] padded with 0, lengths int32 [N]); T is fixed."""
+
+    def __init__(self, encoder: str, max_tokens: int) -> None:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks already fill the cores
+        self._tokenizer = AutoTokenizer.from_pretrained(find_encoder(encoder), use_fast=True)
+        self._max_tokens = max_tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the vocabulary, the normalisation or the width does."""
+        rules = self._tokenizer.backend_tokenizer.to_str()
+        return hashlib.sha256(f"{rules}{self._max_tokens}".encode()).hexdigest()[:16]
+
+    def __call__(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        encoded = self._tokenizer(list(texts), truncation=True, max_length=self._max_tokens)["input_ids"]
+        token_ids = np.zeros((len(encoded), self._max_tokens), dtype=np.int32)
+        for row, ids in enumerate(encoded):
+            token_ids[row, : len(ids)] = ids
+        return token_ids, np.array([len(ids) for ids in encoded], dtype=np.int32)
+
+    def save(self, folder: Path) -> None:
+        self._tokenizer.save_pretrained(folder)
+
+
+class TextEncoder(nn.Module):
+    """A Hugging Face encoder with mean pooling: token ids [N, T] -> vectors [N, H]."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.hidden_size: int = encoder.config.hidden_size  # type: ignore[assignment, union-attr]
+
+    @classmethod
+    def pretrained(cls, name: str) -> TextEncoder:
+        return cls(AutoModel.from_pretrained(find_encoder(name)))
+
+    def train_last_layers(self, count: int) -> None:
+        """Freeze all but the last `count` transformer layers; 0 freezes everything."""
+        self.encoder.requires_grad_(False)
+        layers = self.encoder.encoder.layer  # type: ignore[union-attr]
+        for layer in list(layers)[len(layers) - count :]:  # type: ignore[arg-type]
+            layer.requires_grad_(True)
+
+    def forward(self, token_ids_NT: Tensor, lengths_N: Tensor) -> Tensor:
+        """Vectors [N, H]: the mean of each text's last hidden states; padding is cut to the longest text."""
+        longest = int(lengths_N.max())
+        mask_NT = torch.arange(longest, device=lengths_N.device) < lengths_N[:, None]
+        hidden_NTH = self.encoder(token_ids_NT[:, :longest].long(), attention_mask=mask_NT.long()).last_hidden_state
+        masked_NTH = hidden_NTH.float() * mask_NT[:, :, None]
+        vectors_NH: Tensor = masked_NTH.sum(dim=1) / lengths_N[:, None]
+        return vectors_NH
+
+
+@torch.inference_mode()
+def encode_all(
+    encoder: TextEncoder,
+    token_ids_NT: npt.NDArray[np.int32],
+    lengths_N: npt.NDArray[np.int32],
+    *,
+    batch_tokens: int,
+    precision: torch.dtype = torch.float32,
+) -> npt.NDArray[np.float32]:
+    """Vectors float32 [N, H] of all texts, in their order.
+
+    Texts are taken by length, so that a batch of at most `batch_tokens` tokens holds hardly any padding.
+    """
+    device = next(encoder.parameters()).device
+    was_training = encoder.training
+    encoder.eval()
+    order = np.argsort(lengths_N, kind="stable")
+    vectors = np.empty((len(lengths_N), encoder.hidden_size), dtype=np.float32)
+    start = 0
+    while start < len(order):
+        # the longest text of a batch is its last one: grow until the padded size is full
+        sizes = lengths_N[order[start:]].astype(np.int64) * np.arange(1, len(order) - start + 1)
+        rows = order[start : start + max(1, int(np.searchsorted(sizes, batch_tokens, side="right")))]
+        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+            batch = encoder(
+                torch.from_numpy(token_ids_NT[rows]).to(device), torch.from_numpy(lengths_N[rows]).to(device)
+            )
+        vectors[rows] = batch.float().cpu().numpy()
+        start += len(rows)
+    encoder.train(was_training)
+    return vectors
+
+
+def fast_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively, else float32; for vectors that are refreshed anyway."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32

@@ -1,0 +1,82 @@
+"""The model: an item tower over text and id, a user tower over events, one score = alpha * cosine + b."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as nnf
+
+from recsys_spark.kernels.text_encoder import TextEncoder
+from recsys_spark.kernels.user_tower import UserTower
+
+_FIRST_ALPHA = 15.0
+"""Scale of the cosine before training; CLIP starts at 14.3 and learns it too."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model's weights need to be read back."""
+
+    embedding_dim: int
+    max_events: int
+    user_layers: int
+    user_heads: int
+    dropout: float
+    num_items: int
+    num_ids: int
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+class TwoTower(nn.Module):
+    """N item numbers, V of them with a vector of their own, H text dimensions, D output dimensions."""
+
+    id_row_N: Tensor
+    offset_b: Tensor
+
+    def __init__(self, text_encoder: TextEncoder, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.text_encoder = text_encoder
+        self.text_projection = nn.Linear(text_encoder.hidden_size, shape.embedding_dim, bias=False)
+        # row 0 stays zero: an item too rare for a vector of its own is its text
+        self.id_embedding = nn.Embedding(shape.num_ids + 1, shape.embedding_dim, padding_idx=0)
+        nn.init.zeros_(self.id_embedding.weight)
+        self.user_tower = UserTower(
+            shape.embedding_dim,
+            max_events=shape.max_events,
+            layers=shape.user_layers,
+            heads=shape.user_heads,
+            dropout=shape.dropout,
+        )
+        self.log_alpha = nn.Parameter(torch.tensor(_FIRST_ALPHA).log())
+        self.register_buffer("offset_b", torch.zeros(()))
+        self.register_buffer("id_row_N", torch.zeros(shape.num_items, dtype=torch.int32))
+
+    @property
+    def alpha(self) -> Tensor:
+        return self.log_alpha.exp()
+
+    def item_vectors(self, text_vectors_nH: Tensor, items_n: Tensor) -> Tensor:
+        """Unit vectors [n, D] of items: their text's direction, moved by what their id has learnt.
+
+        An item number the model has never seen (new in the catalogue) is its text alone.
+        """
+        is_known_n = items_n < len(self.id_row_N)
+        id_rows_n = torch.where(is_known_n, self.id_row_N[items_n.clamp(max=len(self.id_row_N) - 1)], 0)
+        text_nD = nnf.normalize(self.text_projection(text_vectors_nH), dim=1)
+        return nnf.normalize(text_nD + self.id_embedding(id_rows_n), dim=1)
+
+    def user_vectors(self, items_BLD: Tensor, types_BL: Tensor, hours_BL: Tensor, num_events_B: Tensor) -> Tensor:
+        """Unit vectors [B, D] of users from their events' item vectors."""
+        user_vectors_BD: Tensor = self.user_tower(items_BLD, types_BL, hours_BL, num_events_B)
+        return user_vectors_BD
+
+
+def number_ids(target_counts_N: Tensor, min_targets: int) -> Tensor:
+    """Row of each item's own vector, int32 [N]: 1, 2, 3, … for items chosen often enough, 0 for the others."""
+    is_frequent_N = target_counts_N >= min_targets
+    return torch.where(is_frequent_N, is_frequent_N.cumsum(0), 0).to(torch.int32)
