@@ -11,8 +11,10 @@ add such partial sums: each intermediate value is the sum over some S, each is r
 rounds. (The subset may be a single coordinate: the products are covered too.) []
 
 So `users @ items.T` gives the same bits for every block size, number of threads and BLAS kernel, and equal
-scores are really equal: a tie is decided by the item's id and by nothing else. The price is a cosine that is
-too small by about sqrt(D) * 2^-12 (0.3 % at D = 128), the same way for every pair.
+scores are really equal: a tie is decided by the item's id and by nothing else. The price is a
+shorter vector, by less than sqrt(D) * 2^-12: on random vectors norms lost 0.11 % at D = 128 and 0.19 % at D = 384 on
+average, and cosines of 0.7 came out 0.0016 and 0.0027 too small (at most 0.0021 and 0.0033 over 2,000 pairs). The loss
+differs a little from pair to pair, so lists may differ from those of the vectors before they were snapped.
 """
 
 from __future__ import annotations

@@ -113,6 +113,7 @@ class Trainer:
         best_weights, best_epoch, validations = copy.deepcopy(self._model.state_dict()), 0, []
         rows_fed = checksum = 0
         self.refresh_text_vectors()
+        self._model.whiten_texts(self._text_vectors_UH)
         for epoch in range(1, settings.epochs + 1):
             self._model.train()
             self._model.text_encoder.eval()  # fine-tuned without dropout: its vectors stand beside refreshed ones

@@ -41,10 +41,12 @@ class TwoTower(nn.Module):
         super().__init__()
         self.shape = shape
         self.text_encoder = text_encoder
-        self.text_projection = nn.Linear(text_encoder.hidden_size, shape.embedding_dim, bias=False)
-        # row 0 stays zero: an item too rare for a vector of its own is its text
-        self.id_embedding = nn.Embedding(shape.num_ids + 1, shape.embedding_dim, padding_idx=0)
-        nn.init.zeros_(self.id_embedding.weight)
+        self.text_projection = nn.Linear(text_encoder.hidden_size, shape.embedding_dim)
+        # Row 0 is shared by all items too rare for a vector of their own: it learns how seldom such items are chosen,
+        # their text says the rest. All begin with about unit length in random directions, so that two items of one text
+        # are two items from the first step on.
+        self.id_embedding = nn.Embedding(shape.num_ids + 1, shape.embedding_dim)
+        nn.init.normal_(self.id_embedding.weight, std=shape.embedding_dim**-0.5)
         self.user_tower = UserTower(
             shape.embedding_dim,
             max_events=shape.max_events,
@@ -60,10 +62,28 @@ class TwoTower(nn.Module):
     def alpha(self) -> Tensor:
         return self.log_alpha.exp()
 
+    @torch.no_grad()
+    def whiten_texts(self, text_vectors_UH: Tensor) -> None:
+        """Begin the text projection as the D whitened principal components of the catalogue's U texts.
+
+        Pretrained text vectors share one large direction: without centring, everything is near everything, and items
+        without an id vector flood every list. (Su et al. 2021, "Whitening sentence representations".)
+        """
+        mean_H = text_vectors_UH.mean(dim=0)
+        covariance_HH = torch.cov(text_vectors_UH.T.double())
+        variances_H, directions_HH = torch.linalg.eigh(covariance_HH)  # ascending
+        dim = min(self.text_projection.out_features, len(mean_H))
+        scale_D = (variances_H[-dim:] + 1e-6 * variances_H[-1]).rsqrt()
+        components_DH = (directions_HH[:, -dim:] * scale_D).T.to(mean_H.dtype)
+        self.text_projection.weight.zero_()
+        self.text_projection.weight[:dim] = components_DH
+        self.text_projection.bias.zero_()
+        self.text_projection.bias[:dim] = -components_DH @ mean_H
+
     def item_vectors(self, text_vectors_nH: Tensor, items_n: Tensor) -> Tensor:
         """Unit vectors [n, D] of items: their text's direction, moved by what their id has learnt.
 
-        An item number the model has never seen (new in the catalogue) is its text alone.
+        An item number the model has never seen (new in the catalogue) counts as rare.
         """
         is_known_n = items_n < len(self.id_row_N)
         id_rows_n = torch.where(is_known_n, self.id_row_N[items_n.clamp(max=len(self.id_row_N) - 1)], 0)

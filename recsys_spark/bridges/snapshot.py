@@ -1,0 +1,185 @@
+"""A Delta version as a list of Parquet files: what workers read who have no Spark.
+
+A table's folder also holds files of older versions; reading the folder would bring deleted rows back. So the
+driver asks Spark once which files hold the rows of one version, and how many; workers read exactly these
+files and compare the counts with the footers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+import string
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet
+from pyspark.sql import DataFrame
+
+from recsys_spark.errors import RecsysError, problem
+
+_HADOOP_S3: Final = re.compile(r"^s3[an]://")
+"""Hadoop's names of S3, which pyarrow knows as s3:// only."""
+
+
+@dataclass(frozen=True)
+class SnapshotFile:
+    """One Parquet file: its URI, percent-encoded as Spark gives it, and the rows of the version it holds."""
+
+    uri: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Exactly the rows of one version of one table, as files sorted by URI; plain, so it travels to
+    workers."""
+
+    table: str
+    version: int
+    files: tuple[SnapshotFile, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+
+def take_snapshot(rows: DataFrame, table: str, version: int) -> Snapshot:
+    """The files that hold `rows`, which were read from version `version` of the Delta table `table`.
+
+    `rows` may be filtered on partition columns. A filter on another column leaves files that hold more rows
+    than the snapshot counts; `read_batches` refuses them. Runs one Spark job that reads footers only; the
+    driver gets one row per file.
+    """
+    per_file = rows.groupBy("_metadata.file_path").count().collect()
+    return Snapshot(table, version, tuple(sorted((SnapshotFile(*row) for row in per_file), key=_by_uri)))
+
+
+def read_batches(
+    source: Snapshot | Sequence[SnapshotFile], columns: Sequence[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """The files' rows in the order of the files: batches of `batch_rows` rows across files, the last one
+    shorter.
+
+    Columns come in the order of `columns`. Partition columns are not in the files: a snapshot of one
+    partition has one value of them, which the caller knows. Memory: about two batches and one row group's
+    pages.
+
+    Raises the typed error when a file is gone, lacks a column or does not hold the rows that Spark counted,
+    and when pyarrow has no file system for a URI.
+    """
+    files = source.files if isinstance(source, Snapshot) else source
+    return rebatch((batch for file in files for batch in _read_file(file, list(columns), batch_rows)), batch_rows)
+
+
+def rebatch(batches: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in the same order: `batch_rows` rows per batch, the last one shorter, none empty."""
+    if batch_rows < 1:
+        raise ValueError(f"wanted batch_rows >= 1; found {batch_rows}")
+    pending: list[pa.RecordBatch] = []
+    num_pending = 0
+    for batch in batches:
+        pending.append(batch)
+        num_pending += batch.num_rows
+        if num_pending >= batch_rows:
+            whole = _join(pending)
+            whole_rows = num_pending - num_pending % batch_rows
+            yield from (whole.slice(start, batch_rows) for start in range(0, whole_rows, batch_rows))
+            num_pending -= whole_rows
+            pending = [whole.slice(whole_rows)]
+    if num_pending:
+        yield _join(pending)
+
+
+def assign_files(files: Sequence[SnapshotFile], num_shards: int) -> list[tuple[SnapshotFile, ...]]:
+    """Share the files out so that shards hold about the same number of rows; each file goes to one shard.
+
+    Greedy (longest processing time first): the largest file left goes to the shard with the fewest rows, so
+    two shards differ by at most one file's rows. The result depends on nothing but the set of files; a
+    shard's files are sorted by URI. Every shard has a file; the typed error says so when there are too few.
+    """
+    if num_shards < 1:
+        raise ValueError(f"wanted num_shards >= 1; found {num_shards}")
+    if len(files) < num_shards:
+        raise problem(
+            "files of the snapshot",
+            wanted=f"at least one file for each of {num_shards} shards",
+            found=f"{len(files)} files",
+            do="Raise sequences.num_files to a multiple of train.ranks and write the table again.",
+        )
+    shards: list[list[SnapshotFile]] = [[] for _ in range(num_shards)]
+    # (rows, files, shard): by files as well, or empty files would all go to one shard.
+    lightest = [(0, 0, shard) for shard in range(num_shards)]
+    for file in sorted(files, key=lambda file: (-file.rows, file.uri)):
+        num_rows, num_files, shard = lightest[0]
+        shards[shard].append(file)
+        heapq.heapreplace(lightest, (num_rows + file.rows, num_files + 1, shard))
+    return [tuple(sorted(shard, key=_by_uri)) for shard in shards]
+
+
+def _by_uri(file: SnapshotFile) -> str:
+    return file.uri
+
+
+def _join(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches of one schema as one; a single one is not copied."""
+    if len(batches) == 1:
+        return batches[0]
+    columns = [pa.concat_arrays([batch.column(i) for batch in batches]) for i in range(batches[0].num_columns)]
+    return pa.RecordBatch.from_arrays(columns, schema=batches[0].schema)
+
+
+def _read_file(file: SnapshotFile, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    with _open(file.uri) as stream:
+        parquet = pa.parquet.ParquetFile(stream)
+        missing = sorted(set(columns) - set(parquet.schema_arrow.names))
+        if missing:
+            raise problem(
+                f"file {file.uri}",
+                wanted=f"columns {', '.join(columns)}",
+                found=f"no {', '.join(missing)} among {', '.join(parquet.schema_arrow.names)}",
+                do="Partition columns are not in the files: leave them out; others: see tables/catalog.py.",
+            )
+        if parquet.metadata.num_rows != file.rows:
+            raise _wrong_rows(file, parquet.metadata.num_rows)
+        num_read = 0
+        for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns):
+            num_read += batch.num_rows
+            yield batch.select(columns)
+        if num_read != file.rows:
+            raise _wrong_rows(file, num_read)
+
+
+def _open(uri: str) -> pa.NativeFile:
+    try:
+        ascii_uri = quote(_HADOOP_S3.sub("s3://", uri), safe=string.punctuation)  # Java leaves é, pyarrow not
+        file_system, path = pa.fs.FileSystem.from_uri(ascii_uri)
+        return file_system.open_input_file(path)
+    except pa.ArrowInvalid as error:
+        raise problem(
+            f"file {uri}",
+            wanted="a URI of a file system that pyarrow has",
+            found=str(error),
+            do="Keep the tables on a local or mounted path, on hdfs://, s3:// or gs://.",
+        ) from None
+    except FileNotFoundError:
+        raise problem(
+            f"file {uri}",
+            wanted="the file of the snapshot",
+            found="no such file on this machine",
+            do="Workers need the path the driver sees; or VACUUM removed the version: run the stage again.",
+        ) from None
+
+
+def _wrong_rows(file: SnapshotFile, found: int) -> RecsysError:
+    return problem(
+        f"file {file.uri}",
+        wanted=f"{file.rows:,} rows, as Spark counted in the snapshot",
+        found=f"{found:,} rows in the file",
+        do="Deletion vectors are on (switch them off, then REORG TABLE … APPLY (PURGE)), the snapshot was"
+        " filtered on a column that is no partition column, or the file was changed.",
+    )

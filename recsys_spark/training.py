@@ -1,0 +1,324 @@
+"""Snapshots -> a registered model: what the driver plans, and what each rank does with the plan."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from pyspark.sql import Row, SparkSession
+
+from recsys_spark import columns as c
+from recsys_spark.bridges.feed import PetastormFeed, plan_steps, read_row_groups
+from recsys_spark.bridges.ranks import HorovodCommunicator, as_failure, run_ranks
+from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches
+from recsys_spark.config import Config
+from recsys_spark.errors import RecsysError, problem
+from recsys_spark.kernels.batches import ItemTexts, SequenceBatch, deal, plan_batches
+from recsys_spark.kernels.checkpoint import save_model
+from recsys_spark.kernels.communicator import Communicator
+from recsys_spark.kernels.progress import Progress
+from recsys_spark.kernels.sampling import TargetSampler
+from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer
+from recsys_spark.kernels.train_loop import Tracker, Trainer, TrainResult, TrainSettings
+from recsys_spark.kernels.two_tower import Shape, TwoTower, number_ids
+from recsys_spark.kernels.validation import Validation
+from recsys_spark.tables.catalog import MODELS
+from recsys_spark.tracking import Run, TrackingPlace, point_alias, tracking_place
+
+log = logging.getLogger("recsys_spark")
+
+_VALIDATION_ROWS = 256
+"""Validation rows scored at once: 4 * rows * items bytes."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Everything a rank needs, as plain values: it travels as JSON."""
+
+    train_shards: list[list[SnapshotFile]]
+    validation_shards: list[list[SnapshotFile]]
+    item_text_files: list[SnapshotFile]
+    num_rows: int
+    rows_checksum: int
+    encoder: str
+    max_tokens: int
+    max_events: int
+    model: dict[str, Any]
+    train: dict[str, Any]
+    batch_tokens: int
+    seed: int
+    tracking: TrackingPlace
+    run_name: str
+    facts: dict[str, Any]
+
+    def to_payload(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any]) -> TrainPlan:
+        def files(raw: list[dict[str, Any]]) -> list[SnapshotFile]:
+            return [SnapshotFile(**file) for file in raw]
+
+        read = dict(payload)
+        read["train_shards"] = [files(shard) for shard in payload["train_shards"]]
+        read["validation_shards"] = [files(shard) for shard in payload["validation_shards"]]
+        read["item_text_files"] = files(payload["item_text_files"])
+        read["tracking"] = TrackingPlace(**payload["tracking"])
+        return cls(**read)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What rank 0 reports."""
+
+    rows_fed: int
+    epochs: int
+    model_name: str
+    model_version: str
+    model_uri: str
+    tracking_run: str
+    alpha: float
+    offset_b: float
+    metric: float
+
+
+def train_model(
+    spark: SparkSession, config: Config, *, train: Snapshot, checksum: int, validation: Snapshot, item_text: Snapshot
+) -> TrainedModel:
+    """Train on `config.train.ranks` ranks and register the model.
+
+    `checksum` is Spark's sum of row_id modulo CHECKSUM_MODULUS over the training rows; what the ranks are fed has to
+    add up to it.
+    """
+    plan = plan_training(config, train=train, checksum=checksum, validation=validation, item_text=item_text)
+    results = run_ranks(
+        spark,
+        f"{__name__}:{run_rank.__name__}",
+        plan.to_payload(),
+        num_ranks=config.train.ranks,
+        start_timeout_seconds=config.train.start_timeout_seconds,
+        say=lambda line: log.info("  %s", line),
+    )
+    return TrainedModel(**results[0])
+
+
+def plan_training(
+    config: Config, *, train: Snapshot, checksum: int, validation: Snapshot, item_text: Snapshot
+) -> TrainPlan:
+    """Deal the files out to the ranks and gather the settings."""
+    return TrainPlan(
+        train_shards=[list(shard) for shard in assign_files(train.files, config.train.ranks)],
+        validation_shards=[list(shard) for shard in assign_files(validation.files, config.train.ranks)],
+        item_text_files=list(item_text.files),
+        num_rows=train.rows,
+        rows_checksum=checksum,
+        encoder=config.encoder,
+        max_tokens=config.item_text.max_tokens,
+        max_events=config.sequences.max_events,
+        model=config.model.model_dump(),
+        train=config.train.model_dump(),
+        batch_tokens=config.embed.batch_tokens,
+        seed=config.run.seed,
+        tracking=tracking_place(config.tracking),
+        run_name=config.run.id,
+        facts={
+            "table_versions": {snapshot.table: snapshot.version for snapshot in (train, item_text)},
+            "config": config.model_dump(mode="json"),
+        },
+    )
+
+
+def as_model_row(trained: TrainedModel, run_id: str) -> Row:
+    """The model as a row of MODELS."""
+    facts = {name: getattr(trained, name) for name in MODELS.column_names if name != c.RUN_ID}
+    return Row(**{name: run_id if name == c.RUN_ID else facts[name] for name in MODELS.column_names})
+
+
+def run_rank(payload: str) -> str:
+    """What `run_ranks` calls on each rank."""
+    import horovod.torch as hvd
+
+    hvd.init()
+    _quieten_libraries()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // hvd.local_size()))
+    device = torch.device("cuda", hvd.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        result = train_rank(TrainPlan.from_payload(json.loads(payload)), HorovodCommunicator(), device)
+    except RecsysError as error:
+        return json.dumps(as_failure(error))
+    return json.dumps(asdict(result) if result else {})
+
+
+def _quieten_libraries() -> None:
+    """A rank's output is for its progress: no deprecations of libraries that are pinned, no bars, no migrations."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def train_rank(plan: TrainPlan, communicator: Communicator, device: torch.device) -> TrainedModel | None:
+    """One rank's work; with `OneRank` it is the whole training, in this process. Only rank 0 has a result."""
+    torch.manual_seed(plan.seed)
+    texts = read_item_texts(plan.item_text_files)
+    shard = plan.train_shards[communicator.rank]
+    counts = communicator.sum(torch.from_numpy(count_targets(shard, texts.num_items)))
+    model = _make_model(plan, counts, texts.num_items).to(device)
+    sampler = TargetSampler(
+        counts.numpy(), texts.known_items, plan.train["targets_per_row"], plan.train["random_negatives"]
+    )
+    trainer = Trainer(model, texts, sampler, communicator, _settings(plan))
+    feed = PetastormFeed(
+        shard, num_steps=plan_steps(plan.train_shards, plan.train["batch_rows"]), seed=plan.seed + communicator.rank
+    )
+    validation_rows = _read_validation(plan.validation_shards[communicator.rank])
+    if communicator.rank == 0:
+        return _fit_and_register(plan, model, trainer, feed, validation_rows)
+    _fit(plan, trainer, feed, validation_rows, _NoTracker(), _say_nothing, lambda _model, _validation: None)
+    return None
+
+
+def read_item_texts(files: Sequence[SnapshotFile]) -> ItemTexts:
+    """The catalogue's distinct texts and each item's text; memory grows with the catalogue's texts."""
+    rows_of: dict[str, int] = {}
+    token_ids, lengths, items, texts = [], [], [], []
+    for batch in read_batches(files, [c.ITEM_IDX, c.TEXT_HASH, c.TOKEN_IDS, c.NUM_TOKENS], batch_rows=65_536):
+        hashes = batch.column(c.TEXT_HASH).to_pylist()
+        new_places = []
+        for place, text_hash in enumerate(hashes):
+            if text_hash not in rows_of:
+                rows_of[text_hash] = len(rows_of)
+                new_places.append(place)
+        token_ids.append(_fixed_width(batch.column(c.TOKEN_IDS), len(batch))[new_places])
+        lengths.append(batch.column(c.NUM_TOKENS).to_numpy()[new_places])
+        items.append(batch.column(c.ITEM_IDX).to_numpy())
+        texts.append(np.array([rows_of[text_hash] for text_hash in hashes], dtype=np.int64))
+    all_items = np.concatenate(items)
+    text_of_item = np.full(int(all_items.max()) + 1, -1, dtype=np.int64)
+    text_of_item[all_items] = np.concatenate(texts)
+    return ItemTexts(np.concatenate(token_ids), np.concatenate(lengths), text_of_item)
+
+
+def count_targets(files: Sequence[SnapshotFile], num_items: int) -> np.ndarray:
+    """How often each item is a target in the rows of the files, int64 [N]."""
+    counts = np.zeros(num_items, dtype=np.int64)
+    for batch in read_batches(files, [c.TARGET_ITEMS], batch_rows=65_536):
+        targets = batch.column(c.TARGET_ITEMS).flatten().to_numpy()
+        counts += np.bincount(targets[targets >= 0], minlength=num_items)
+    return counts
+
+
+def _fixed_width(lists: Any, num_rows: int) -> np.ndarray:
+    return np.asarray(lists.flatten().to_numpy()).reshape(num_rows, -1)
+
+
+def _make_model(plan: TrainPlan, target_counts: torch.Tensor, num_items: int) -> TwoTower:
+    id_rows = number_ids(target_counts, plan.model["id_min_targets"])
+    shape = Shape(
+        embedding_dim=plan.model["embedding_dim"],
+        max_events=plan.max_events,
+        user_layers=plan.model["user_layers"],
+        user_heads=plan.model["user_heads"],
+        dropout=plan.model["dropout"],
+        num_items=num_items,
+        num_ids=int(id_rows.max()),
+    )
+    model = TwoTower(TextEncoder.pretrained(plan.encoder), shape)
+    model.id_row_N.copy_(id_rows)
+    model.text_encoder.train_last_layers(plan.model["trainable_encoder_layers"])
+    return model
+
+
+def _settings(plan: TrainPlan) -> TrainSettings:
+    own = {name: plan.train[name] for name in TrainSettings.__dataclass_fields__ if name in plan.train}
+    return TrainSettings(**own, batch_tokens=plan.batch_tokens, seed=plan.seed)
+
+
+def _read_validation(files: Sequence[SnapshotFile]) -> list[SequenceBatch]:
+    num_rows = sum(file.rows for file in files)
+    return list(deal(read_row_groups(files), plan_batches(num_rows, -(-num_rows // _VALIDATION_ROWS))))
+
+
+def _fit_and_register(
+    plan: TrainPlan, model: TwoTower, trainer: Trainer, feed: PetastormFeed, validation_rows: list[SequenceBatch]
+) -> TrainedModel:
+    """Rank 0: the curves, the best checkpoint so far, and at the end the registered model version."""
+    run = Run(plan.tracking, plan.run_name, tags={"stage": "train"})
+    try:
+        run.log_params({**plan.model, **plan.train, "encoder": plan.encoder, "seed": plan.seed})
+        run.log_params({f"version.{table}": version for table, version in plan.facts["table_versions"].items()})
+        run.log_text(json.dumps(plan.facts["config"], indent=2), "config.json")
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            Tokenizer(plan.encoder, plan.max_tokens).save(folder / "tokenizer")
+
+            def save_best(best: TwoTower, validation: Validation) -> None:
+                save_model(best, folder, facts={**plan.facts, **validation.as_metrics(), "encoder": plan.encoder})
+
+            fitted = _fit(plan, trainer, feed, validation_rows, run, _say, save_best)
+            registered = run.register(folder)
+        point_alias(plan.tracking, registered, "newest")
+        run.finish()
+    except BaseException:
+        run.finish("FAILED")
+        raise
+    return TrainedModel(
+        rows_fed=fitted.rows_fed,
+        epochs=len(fitted.validations),
+        model_name=registered.name,
+        model_version=registered.version,
+        model_uri=registered.uri,
+        tracking_run=registered.run_id,
+        alpha=float(model.alpha.detach()),
+        offset_b=float(model.offset_b),
+        metric=fitted.best_metric,
+    )
+
+
+def _fit(
+    plan: TrainPlan,
+    trainer: Trainer,
+    feed: PetastormFeed,
+    validation_rows: list[SequenceBatch],
+    tracker: Tracker,
+    say: Callable[[str], None],
+    on_best: Callable[[TwoTower, Validation], None],
+) -> TrainResult:
+    """Train, then prove that each row was fed once per epoch; a model is registered only after that."""
+    progress = Progress(epochs=plan.train["epochs"], steps=feed.num_steps, say=say)
+    fitted = trainer.fit(feed, validation_rows, tracker, progress, on_best)
+    epochs = len(fitted.validations)
+    if (fitted.rows_fed, fitted.rows_checksum) != (plan.num_rows * epochs, plan.rows_checksum * epochs):
+        raise problem(
+            "training feed",
+            wanted=f"{plan.num_rows:,} rows with checksum {plan.rows_checksum} in each of {epochs} epochs",
+            found=f"{fitted.rows_fed:,} rows with checksum {fitted.rows_checksum} in all",
+            do="No model was registered. Run build_sequences and train again; if it stays, report it.",
+        )
+    return fitted
+
+
+class _NoTracker:
+    """Ranks but the first draw no curves."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        pass
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _say_nothing(_text: str) -> None:
+    pass

@@ -1,0 +1,97 @@
+"""Vectors made by the UDFs are those the model gives, whatever the partitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_spark.bridges.embed import embed_items, embed_users
+from recsys_spark.bridges.model_files import share_model
+from recsys_spark.bridges.snapshot import take_snapshot
+from recsys_spark.kernels.checkpoint import save_model
+from recsys_spark.kernels.grid import is_on_grid, snap_to_grid
+from recsys_spark.kernels.text_encoder import encode_all
+from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, SEQUENCES
+from recsys_spark.tables.store import Store
+from tests.unit.kernel_world import NUM_ITEMS, make_model, make_rows, make_texts
+
+FEW_TOKENS = 8
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = make_model()
+    torch.nn.init.normal_(model.id_embedding.weight.data[1:])
+    torch.nn.init.normal_(model.user_tower.out.weight)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model_name(spark, model, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    save_model(model, folder, facts={})
+    return share_model(spark, folder, "test_embed_model")
+
+
+@pytest.fixture(scope="module")
+def item_text(spark):
+    texts = make_texts()
+    rows = [
+        (f"i{item:02d}", item, f"hash {text}", texts.token_ids_UT[text].tolist(), int(texts.lengths_U[text]))
+        for item, text in enumerate(texts.text_of_item_N)
+    ]
+    return spark.createDataFrame(
+        rows, "item_id string, item_idx int, text_hash string, token_ids array<int>, num_tokens int"
+    )
+
+
+@pytest.fixture(scope="module")
+def expected_items(model):
+    texts = make_texts()
+    vectors = encode_all(model.text_encoder, texts.token_ids_UT, texts.lengths_U, batch_tokens=64)
+    with torch.inference_mode():
+        items = model.item_vectors(torch.from_numpy(vectors[texts.text_of_item_N]), torch.arange(NUM_ITEMS))
+    return snap_to_grid(items.numpy())
+
+
+@pytest.mark.parametrize(("partitions", "batch_tokens"), [(1, 512), (7, FEW_TOKENS)])
+def test_items_get_the_models_vectors(item_text, model_name, expected_items, partitions, batch_tokens):
+    rows = embed_items(item_text.repartition(partitions), model_name=model_name, batch_tokens=batch_tokens).collect()
+    assert sorted(row["item_id"] for row in rows) == [f"i{item:02d}" for item in range(NUM_ITEMS)]
+    vectors = np.array([row["embedding"] for row in sorted(rows, key=lambda row: row["item_idx"])], dtype=np.float32)
+    assert is_on_grid(vectors)
+    assert np.abs(vectors - expected_items).max() <= 2**-11  # a text's neighbours in its batch move the last bits
+    assert {row["input_hash"] for row in rows} <= {f"hash {text}" for text in range(12)}
+
+
+@pytest.mark.parametrize("batch_users", [1, 64])
+def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_text, expected_items, batch_users):
+    store = Store(spark, str(tmp_path))
+    embedded = embed_items(item_text, model_name=model_name, batch_tokens=512)
+    version = store.replace(ITEM_EMBEDDINGS, embedded, {"model_version": "1"}).version
+    items = take_snapshot(store.read(ITEM_EMBEDDINGS), "ITEM_EMBEDDINGS", version)
+    rows = make_rows(9)
+    sequences = spark.createDataFrame(
+        [
+            (
+                int(rows.row_id_B[row]), f"u{row}", None, "test", rows.event_items_BL[row].tolist(),
+                rows.event_types_BL[row].tolist(), rows.event_hours_BL[row].tolist(), int(rows.num_events_B[row]), [], 0,
+            )
+            for row in range(9)
+        ],
+        SEQUENCES.schema.fromJson({**SEQUENCES.schema.jsonValue(), "fields": [
+            {**field, "nullable": True} for field in SEQUENCES.schema.jsonValue()["fields"]
+        ]}),
+    )  # fmt: skip
+    got = embed_users(sequences, items, model_name=model_name, batch_users=batch_users).orderBy("user_id").collect()
+    with torch.inference_mode():
+        expected = model.user_vectors(
+            torch.from_numpy(expected_items[rows.event_items_BL.clip(min=0)]),
+            torch.from_numpy(rows.event_types_BL),
+            torch.from_numpy(rows.event_hours_BL),
+            torch.from_numpy(rows.num_events_B.astype(np.int64)),
+        )
+    vectors = np.array([row["embedding"] for row in got], dtype=np.float32)
+    assert [row["user_id"] for row in got] == [f"u{row}" for row in range(9)]
+    assert np.abs(vectors - snap_to_grid(expected.numpy())).max() <= 2**-10

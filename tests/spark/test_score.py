@@ -1,0 +1,165 @@
+"""Scoring inside Spark equals a float64 oracle, whatever the partitions, blocks and files."""
+
+import random
+
+import numpy as np
+import pytest
+from pyspark.errors import PythonException
+from pyspark.sql import functions as F
+
+from recsys_spark.bridges.score import require_top_k_fits, score_pairs
+from recsys_spark.bridges.snapshot import take_snapshot
+from recsys_spark.errors import RecsysError
+from recsys_spark.kernels.grid import snap_to_grid
+from recsys_spark.tables.catalog import CANDIDATES
+
+pytestmark = pytest.mark.spark
+
+NUM_USERS, NUM_ITEMS, DIM, ALPHA, OFFSET_B = 23, 90, 8, 12.5, -3.25
+ITEMS_DDL = "item_id string, item_idx int, model_version string, embedding array<float>"
+USERS_DDL = "user_id string, split string, embedding array<float>, seen array<int>"
+
+
+def make_world():
+    """Items in shuffled order with ids of mixed lengths and letters, a third of them twins; users who saw
+    some."""
+    rng, shuffle = np.random.default_rng(11), random.Random(11)
+    vectors = snap_to_grid(rng.standard_normal((NUM_ITEMS, DIM)))
+    vectors[60:] = vectors[rng.integers(0, 20, 30)]
+    vectors[5] = 0
+    ids = [f"{'ä' if i % 7 == 0 else 'Z' if i % 5 == 0 else ''}{i * 37 % 1000}" for i in range(NUM_ITEMS)]
+    items = [(ids[i], i * 2 + 1, "3", vectors[i].tolist()) for i in range(NUM_ITEMS)]
+    shuffle.shuffle(items)
+    user_vectors = snap_to_grid(rng.standard_normal((NUM_USERS, DIM)))
+    user_vectors[4] = 0
+    seen = [[int(i) for i in rng.integers(0, 2 * NUM_ITEMS, 30)] for _ in range(NUM_USERS)]
+    seen[0], seen[1], seen[2] = None, [], [*range(2 * NUM_ITEMS)] * 2
+    users = [(f"u{u}", "validation" if u % 2 else "test", user_vectors[u].tolist(), seen[u]) for u in range(NUM_USERS)]
+    return users, items
+
+
+USERS, ITEMS = make_world()
+
+
+def oracle(top_k, rules):
+    """The rows of the result, sorted: exact products in float64, one sort per user over (-score, id
+    bytes)."""
+    rows = []
+    for user_id, split, vector, seen in USERS:
+        cosines = [(float(np.dot(np.float64(item[3]), np.float64(vector))), item[0], item[1]) for item in ITEMS]
+        for rule in rules:
+            left_out = set(seen or []) if rule == "drop" else set()
+            best = sorted((-s, id_.encode(), id_) for s, id_, idx in cosines if idx not in left_out)[:top_k]
+            rows += [
+                (user_id, split, rule, id_, rank, ALPHA * -s + OFFSET_B)
+                for rank, (s, _, id_) in enumerate(best, start=1)
+            ]
+    return sorted(rows)
+
+
+@pytest.fixture(scope="module")
+def items(spark, tmp_path_factory):
+    """ITEM_EMBEDDINGS of model version 3 in seven files, beside the rows of another version."""
+    path = str(tmp_path_factory.mktemp("items") / "t")
+    others = [(id_, idx, "2", vector) for id_, idx, _, vector in ITEMS]
+    for rows, files in ((ITEMS, 7), (others, 2)):
+        made = spark.createDataFrame(rows, ITEMS_DDL).repartition(files)
+        made.write.format("delta").mode("append").partitionBy("model_version").save(path)
+    rows = spark.read.format("delta").option("versionAsOf", 1).load(path).where("model_version = '3'")
+    snapshot = take_snapshot(rows, "ITEM_EMBEDDINGS", 1)
+    assert (len(snapshot.files), snapshot.rows) == (7, NUM_ITEMS)
+    return snapshot
+
+
+def score(spark, items, *, users=None, partitions=2, top_k=12, rules=("keep", "drop"), user_block=8, item_block=16):
+    rows = spark.createDataFrame(USERS if users is None else users, USERS_DDL).repartition(partitions)
+    return score_pairs(
+        rows, items, top_k=top_k, seen_rules=rules, alpha=ALPHA, offset_b=OFFSET_B,
+        user_block=user_block, item_block=item_block,
+    )  # fmt: skip
+
+
+def as_rows(scored):
+    return sorted(tuple(row) for row in scored.collect())
+
+
+@pytest.mark.parametrize(
+    "partitions, user_block, item_block", [(1, 100, 1000), (1, 1, 16), (2, 7, 1), (3, 4, 33), (40, 8, 90)]
+)
+def test_the_table_is_the_oracle_s_whatever_the_layout(spark, items, partitions, user_block, item_block):
+    scored = score(spark, items, partitions=partitions, user_block=user_block, item_block=item_block)
+    assert as_rows(scored) == oracle(12, ("keep", "drop"))
+
+
+@pytest.mark.parametrize("rules", [("keep",), ("drop",)])
+def test_one_rule_alone_and_a_list_of_the_whole_catalogue(spark, items, rules):
+    assert as_rows(score(spark, items, top_k=NUM_ITEMS, rules=rules)) == oracle(NUM_ITEMS, rules)
+
+
+def test_ties_stand_in_spark_s_own_order_of_item_id(spark, items):
+    best = score(spark, items, top_k=NUM_ITEMS, rules=("keep",)).where("user_id = 'u4'")  # the zero vector
+    ranked = [row.item_id for row in best.orderBy("rank").collect()]
+    assert ranked == [row.item_id for row in best.orderBy("item_id").collect()]
+    assert len(ranked) == NUM_ITEMS
+
+
+def test_a_user_who_has_seen_everything_has_no_row_under_drop_and_all_under_keep(spark, items):
+    rows = [(user_id, rule) for user_id, _, rule, *_ in as_rows(score(spark, items, top_k=3))]
+    assert [rule for user_id, rule in rows if user_id == "u2"] == ["keep"] * 3
+
+
+def test_the_columns_are_those_of_candidates(spark, items):
+    scored = score(spark, items).withColumns({"run_id": F.lit("r"), "model_version": F.lit("3")})
+    assert CANDIDATES.select(scored).columns == CANDIDATES.column_names
+
+
+def test_no_users_give_no_rows(spark, items):
+    assert as_rows(score(spark, items, users=[])) == []
+
+
+def test_needs_one_python_stage_and_no_shuffle_of_its_own(spark, items):
+    plan = score(spark, items)._jdf.queryExecution().executedPlan().toString()
+    assert plan.count("MapInArrow") == 1
+    assert "BatchEvalPython" not in plan and "ArrowEvalPython" not in plan
+
+
+def test_more_places_than_items_is_an_error_before_anything_runs(spark, items):
+    with pytest.raises(RecsysError, match=r"score\.top_k: wanted at most 90, .*; found 91\. Lower it .*top_k=90"):
+        score(spark, items, top_k=91)
+    require_top_k_fits(90, 90)
+
+
+@pytest.mark.parametrize(
+    "vector, message",
+    [
+        ([1.0], "wanted an array<float> of width 1; found widths from 8 to 8"),
+        (None, "users to score, column embedding: .* found nulls in 1 rows"),
+        ([1.0, None], "nulls in 0 rows or inside of rows"),
+        ([0.3] * DIM, "users on the grid"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_named(spark, items, vector, message):
+    with pytest.raises(PythonException, match=message):
+        score(spark, items, users=[("u", "test", vector, [])]).collect()
+
+
+def test_users_of_two_widths_are_named(spark, items):
+    with pytest.raises(PythonException, match="of one width; found widths from 1 to 8"):
+        score(spark, items, users=[USERS[3], ("u", "test", [1.0], [])], partitions=1).collect()
+
+
+def test_two_model_versions_in_one_snapshot_are_named(spark, tmp_path):
+    path = str(tmp_path / "two")
+    spark.createDataFrame(ITEMS[:5] + ITEMS[:5], ITEMS_DDL).write.format("delta").save(path)
+    both = take_snapshot(spark.read.format("delta").load(path), "ITEM_EMBEDDINGS", 0)
+    with pytest.raises(PythonException, match="found 10 rows, 5 distinct ids, 0 null"):
+        score(spark, both, top_k=2).collect()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seen_rules": ["skip"]}, {"seen_rules": []}, {"alpha": 0.0}, {"offset_b": np.inf}, {"item_block": 0}]
+)
+def test_refuses_settings_that_mean_nothing(spark, items, changed):
+    given = {"top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2, "item_block": 2}
+    with pytest.raises(ValueError, match="wanted"):
+        score_pairs(spark.createDataFrame(USERS, USERS_DDL), items, **{**given, **changed})

@@ -1,0 +1,123 @@
+"""Files are shared out without gap or overlap, and read with the rows that were counted, or not at all."""
+
+import pickle
+from collections import Counter
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches
+from recsys_spark.errors import RecsysError
+
+file_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(
+    lambda sizes: [SnapshotFile(f"file:///t/{number:03}", rows) for number, rows in enumerate(sizes)]
+)
+
+
+@st.composite
+def files_and_shards(draw):
+    files = draw(file_lists)
+    return files, draw(st.integers(1, len(files)))
+
+
+@given(files_and_shards())
+def test_every_file_goes_to_exactly_one_shard_and_no_shard_is_empty(case):
+    files, num_shards = case
+    shards = assign_files(files, num_shards)
+    assert len(shards) == num_shards and all(shards)
+    assert Counter(file for shard in shards for file in shard) == Counter(files)
+
+
+@given(files_and_shards())
+def test_two_shards_differ_by_at_most_one_file(case):
+    files, num_shards = case
+    loads = [sum(file.rows for file in shard) for shard in assign_files(files, num_shards)]
+    assert max(loads) - min(loads) <= max(file.rows for file in files)
+
+
+@given(files_and_shards(), st.randoms(use_true_random=False))
+def test_the_order_the_files_are_given_in_does_not_matter(case, random):
+    files, num_shards = case
+    assert assign_files(random.sample(files, len(files)), num_shards) == assign_files(files, num_shards)
+
+
+def test_shards_worked_out_by_hand():
+    a, b, c, d, e = (SnapshotFile(name, rows) for name, rows in zip("abcde", (5, 4, 3, 3, 3), strict=True))
+    # a | b; then c to b (7), d to a (8), e to b (10)
+    assert assign_files([e, d, c, b, a], 2) == [(a, d), (b, c, e)]
+
+
+def test_too_few_files_name_the_setting():
+    with pytest.raises(RecsysError, match=r"each of 3 shards; found 2 files\. Raise sequences\.num_files"):
+        assign_files([SnapshotFile("a", 1), SnapshotFile("b", 1)], 3)
+
+
+def write(path: Path, numbers, **options) -> SnapshotFile:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"number": pa.array(numbers, pa.int32()), "text": [str(n) for n in numbers]}
+    pq.write_table(pa.table(columns), path, **options)
+    return SnapshotFile("file:" + quote(str(path)), len(numbers))
+
+
+def read(source, batch_rows=100, columns=("number",)):
+    return [batch.to_pydict() for batch in read_batches(source, columns, batch_rows)]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 3, 4, 7, 100])
+def test_batches_are_full_across_files_and_row_groups(tmp_path, batch_rows):
+    sizes = [4, 1, 9, 0, 5]
+    files, start = [], 0
+    for number, size in enumerate(sizes):
+        files.append(write(tmp_path / f"{number}.parquet", range(start, start + size), row_group_size=3))
+        start += size
+    batches = read(Snapshot("T", 0, tuple(files)), batch_rows)
+    assert [n for batch in batches for n in batch["number"]] == list(range(19))
+    assert all(len(batch["number"]) == batch_rows for batch in batches[:-1])
+    assert 0 < len(batches[-1]["number"]) <= batch_rows
+
+
+def test_paths_with_spaces_percents_and_other_letters(tmp_path):
+    file = write(tmp_path / "a b" / "split=50%25 x" / "é #1?.parquet", [1, 2])
+    assert read([file]) == [{"number": [1, 2]}]
+
+
+def test_paths_whose_letters_java_leaves_as_they_are(tmp_path):
+    file = write(tmp_path / "é 50%.parquet", [1, 2])
+    assert read([SnapshotFile(file.uri.replace(quote("é"), "é"), 2)]) == [{"number": [1, 2]}]
+
+
+def test_columns_come_in_the_order_asked_for(tmp_path):
+    (batch,) = read([write(tmp_path / "a.parquet", [7])], columns=("text", "number"))
+    assert list(batch) == ["text", "number"]
+
+
+def test_refuses_a_file_with_other_rows_than_were_counted(tmp_path):
+    file = write(tmp_path / "a.parquet", [1, 2, 3])
+    with pytest.raises(RecsysError, match=r"wanted 2 rows, as Spark counted .* found 3 rows .*Deletion vectors"):
+        read([SnapshotFile(file.uri, 2)])
+
+
+def test_refuses_a_column_the_file_lacks(tmp_path):
+    with pytest.raises(RecsysError, match="found no split among number, text"):
+        read([write(tmp_path / "a.parquet", [1])], columns=("number", "split"))
+
+
+def test_says_that_a_file_is_gone(tmp_path):
+    with pytest.raises(RecsysError, match=r"no such file on this machine.*VACUUM"):
+        read([SnapshotFile(f"file:{tmp_path}/gone.parquet", 1)])
+
+
+def test_says_that_pyarrow_lacks_the_file_system():
+    with pytest.raises(RecsysError, match="Unrecognized filesystem type"):
+        read([SnapshotFile("dbfs:/a.parquet", 1)])
+
+
+def test_a_snapshot_is_plain_and_counts_its_rows():
+    snapshot = Snapshot("T", 3, (SnapshotFile("a", 2), SnapshotFile("b", 3)))
+    assert snapshot.rows == 5
+    assert pickle.loads(pickle.dumps(snapshot)) == snapshot

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from recsys_spark.kernels.communicator import OneRank
+from recsys_spark.kernels.progress import Progress
+from recsys_spark.kernels.train_loop import CHECKSUM_MODULUS, Trainer
+from tests.unit.kernel_world import ListFeed, ListTracker, make_model, make_rows, make_sampler, make_settings, make_texts
+
+
+def fit(model, batches, validation, communicator=None, tracker=None, **settings):
+    trainer = Trainer(model, make_texts(), make_sampler(), communicator or OneRank(), make_settings(**settings))
+    said: list[str] = []
+    progress = Progress(epochs=3, steps=len(batches), say=said.append, every_seconds=0)
+    bests: list[int] = []
+    result = trainer.fit(
+        ListFeed(batches), validation, tracker or ListTracker(), progress, lambda _model, best: bests.append(best.num_rows)
+    )
+    return result, said, bests
+
+
+def test_learns_what_users_choose_next():
+    batches = [make_rows(24, seed=seed) for seed in range(6)]
+    tracker = ListTracker()
+    result, said, bests = fit(make_model(), batches, [make_rows(40, seed=99)], tracker=tracker, epochs=8)
+    losses = tracker.curve("train_loss")
+    assert np.mean(losses[-6:]) < np.mean(losses[:6]) - 0.3
+    assert result.best_metric == max(tracker.curve("validation_ndcg_5"))
+    assert result.best_metric > 0.25  # chance: five of 30 items, two or three of them right: about 0.1
+    assert len(bests) >= 1 and bests[0] == 40
+    assert any("loss" in line and "samples/s" in line and "left" in line for line in said)
+
+
+def test_counts_and_checksums_every_row_of_every_epoch():
+    batches = [make_rows(5, seed=1), make_rows(7, seed=2)]
+    result, _, _ = fit(make_model(), batches, [make_rows(6)], epochs=2, patience=9)
+    ids = np.concatenate([batch.row_id_B for batch in batches]) % CHECKSUM_MODULUS
+    assert (result.rows_fed, result.rows_checksum) == (24, 2 * int(ids.sum()))
+
+
+def test_stops_when_patience_brought_no_better_metric_and_keeps_the_best_weights():
+    model = make_model()
+    tracker = ListTracker()
+    result, _, _ = fit(
+        model, [make_rows(24)], [make_rows(30, seed=5)], tracker=tracker, epochs=40, patience=2, learning_rate=1.0
+    )
+    curve = tracker.curve("validation_ndcg_5")
+    assert len(curve) < 40
+    assert result.best_epoch == int(np.argmax(curve)) + 1
+    assert len(curve) == result.best_epoch + 2
+    again = Trainer(model, make_texts(), make_sampler(), OneRank(), make_settings())
+    again.refresh_text_vectors()
+    assert again.validate([make_rows(30, seed=5)]).ndcg == pytest.approx(result.best_metric, abs=1e-6)
+
+
+def test_only_the_last_encoder_layer_is_fine_tuned():
+    model = make_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit(model, [make_rows(24)], [make_rows(10)], epochs=2)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    encoder = {name for name in changed if name.startswith("text_encoder.")}
+    assert encoder and all(".layer.1." in name for name in encoder)
+    assert "id_embedding.weight" in changed and "log_alpha" in changed
+
+
+class ThreadRanks:
+    """Collectives between threads: what Horovod does between processes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._barrier = threading.Barrier(size)
+        self._slots: list[object] = [None] * size
+
+    def member(self, rank: int):
+        group = self
+
+        class Member:
+            size = group.size
+
+            def __init__(self) -> None:
+                self.rank = rank
+
+            def _exchange(self, value):
+                group._slots[rank] = value
+                group._barrier.wait()
+                everybody = list(group._slots)
+                group._barrier.wait()
+                return everybody
+
+            def sum(self, tensor):
+                return torch.stack(self._exchange(tensor)).sum(0)
+
+            def gather(self, tensor):
+                return torch.cat(self._exchange(tensor))
+
+            def average_gradients(self, parameters):
+                for parameter in parameters:
+                    own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                    parameter.grad = torch.stack(self._exchange(own.clone())).mean(0)
+
+            def broadcast(self, parameters):
+                for parameter in parameters:
+                    parameter.data.copy_(self._exchange(parameter.data.clone())[0])
+
+        return Member()
+
+
+def draw_every_target(self, batch, rng):
+    """Targets without chance: which rank holds a row must not matter for what is drawn."""
+    places = np.arange(self.targets_per_row) % batch.num_targets_B[:, None]
+    return np.take_along_axis(batch.target_items_BM, places, axis=1)
+
+
+def test_two_ranks_with_half_the_rows_train_the_same_model_as_one_rank_with_all(monkeypatch):
+    monkeypatch.setattr("recsys_spark.kernels.sampling.TargetSampler.draw_targets", draw_every_target)
+    rows = [make_rows(16, seed=seed) for seed in range(4)]
+    validation = make_rows(12, seed=50)
+    single, pair = make_model(), [make_model(), make_model(seed=9)]  # rank 1 starts elsewhere: it gets rank 0's weights
+    alone, _, _ = fit(single, rows, [validation], live_texts=0, epochs=1)
+    ranks, results = ThreadRanks(2), {}
+
+    def work(rank: int) -> None:
+        half = slice(8 * rank, 8 * rank + 8)
+        results[rank], _, _ = fit(
+            pair[rank],
+            [batch.rows(half) for batch in rows],
+            [validation.rows(slice(6 * rank, 6 * rank + 6))],
+            communicator=ranks.member(rank),
+            live_texts=0,
+            epochs=1,
+            patience=9,
+        )
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join(timeout=120) for thread in threads]
+    assert results[0].rows_fed == results[1].rows_fed == alone.rows_fed
+    assert results[0].best_metric == pytest.approx(alone.best_metric, abs=1e-4)
+    for (name, one), two, three in zip(
+        single.state_dict().items(), pair[0].state_dict().values(), pair[1].state_dict().values(), strict=True
+    ):
+        assert torch.equal(two, three), f"ranks differ in {name}"
+        assert torch.allclose(one.float(), two.float(), atol=1e-3), name
+
+
+def test_losses_of_the_first_steps_are_the_golden_ones(monkeypatch):
+    monkeypatch.setattr("recsys_spark.kernels.train_loop.fast_precision", lambda _device: torch.float32)
+    tracker = ListTracker()
+    fit(make_model(), [make_rows(16, seed=seed) for seed in range(20)], [make_rows(4)], tracker=tracker, epochs=1)
+    golden = "GOLDEN"
+    assert tracker.curve("train_loss") == pytest.approx(golden, abs=2e-3)
