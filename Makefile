@@ -23,6 +23,8 @@ SETUP := $(PYTHON) tooling/setup_env.py
 export PATH       := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
 unexport SPARK_HOME
+# One machine needs no address that others reach, and a host name that resolves to none would stop Spark.
+export SPARK_LOCAL_IP := 127.0.0.1
 
 DATASET := complete_journey
 ARGS    ?=
@@ -33,10 +35,9 @@ WITH_JARS = RECSYS_DELTA_JARS="$$($(SETUP) --print jars)" && export RECSYS_DELTA
 # Delta must be named at submission: once the job's Python runs, its JVM is up and takes no more jars.
 SUBMIT = spark-submit --master 'local[*]' --driver-memory 4g \
 	--jars "$$RECSYS_DELTA_JARS" \
-	--conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension \
-	--conf spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog
+	--driver-java-options '-Dlog4j2.configurationFile=$(CURDIR)/conf/log4j2.properties'
 
-.PHONY: help setup doctor run test lint package lock clean prune
+.PHONY: help setup doctor run submit test lint package lock clean prune
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,9 @@ run: doctor ## run the whole pipeline on the Complete Journey data; a second run
 	@python -m recsys_spark land --dataset $(DATASET) --to data/landing/$(DATASET)
 	@$(WITH_JARS); $(SUBMIT) jobs/pipeline.py --conf-file conf/base.yaml --conf-file conf/local.yaml \
 		--conf-file conf/datasets/$(DATASET).yaml $(ARGS)
+
+submit: setup ## run the pipeline on your own data: ARGS='--conf-file conf/base.yaml --conf-file …'
+	@$(WITH_JARS); $(SUBMIT) jobs/pipeline.py $(ARGS)
 
 test: setup ## run the tests
 	@$(WITH_JARS); pytest $(ARGS)

@@ -40,5 +40,6 @@ def problem(where: str, *, wanted: str, found: str, do: str) -> RecsysError:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean 'top_k'?` when a known word is close, else the known words."""
     words = sorted(known)
-    close = difflib.get_close_matches(word, words, n=1)
-    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(words)}."
+    by_small_letters = {other.lower(): other for other in words}
+    close = difflib.get_close_matches(word.lower(), by_small_letters, n=1)
+    return f"Did you mean '{by_small_letters[close[0]]}'?" if close else f"Known: {', '.join(words)}."

@@ -14,7 +14,7 @@ class PeakMemory:
     Pages shared between processes are counted once (PSS), so forked workers do not count double.
     """
 
-    def __init__(self, every_seconds: float = 1.0) -> None:
+    def __init__(self, every_seconds: float = 2.0) -> None:
         self.peak_mib = 0
         self._every_seconds = every_seconds
         self._done = threading.Event()

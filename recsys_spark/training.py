@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,7 +19,8 @@ from pyspark.sql import Row, SparkSession
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.feed import PetastormFeed, plan_steps, read_row_groups
-from recsys_spark.bridges.ranks import HorovodCommunicator, as_failure, run_ranks
+from recsys_spark.bridges.live_lines import LineAddress, open_line
+from recsys_spark.bridges.ranks import LINE_ADDRESS, HorovodCommunicator, as_failure, run_ranks
 from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches
 from recsys_spark.config import Config
 from recsys_spark.errors import RecsysError, problem
@@ -31,7 +31,7 @@ from recsys_spark.kernels.progress import Progress
 from recsys_spark.kernels.sampling import TargetSampler
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer
 from recsys_spark.kernels.train_loop import Tracker, Trainer, TrainResult, TrainSettings
-from recsys_spark.kernels.two_tower import Shape, TwoTower, number_ids
+from recsys_spark.kernels.two_tower import Shape, TwoTower
 from recsys_spark.kernels.validation import Validation
 from recsys_spark.tables.catalog import MODELS
 from recsys_spark.tracking import Run, TrackingPlace, point_alias, tracking_place
@@ -154,7 +154,9 @@ def run_rank(payload: str) -> str:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // hvd.local_size()))
     device = torch.device("cuda", hvd.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
     try:
-        result = train_rank(TrainPlan.from_payload(json.loads(payload)), HorovodCommunicator(), device)
+        received = json.loads(payload)
+        say = open_line(LineAddress(**received.pop(LINE_ADDRESS)))
+        result = train_rank(TrainPlan.from_payload(received), HorovodCommunicator(), device, say)
     except RecsysError as error:
         return json.dumps(as_failure(error))
     return json.dumps(asdict(result) if result else {})
@@ -168,7 +170,9 @@ def _quieten_libraries() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def train_rank(plan: TrainPlan, communicator: Communicator, device: torch.device) -> TrainedModel | None:
+def train_rank(
+    plan: TrainPlan, communicator: Communicator, device: torch.device, say: Callable[[str], None]
+) -> TrainedModel | None:
     """One rank's work; with `OneRank` it is the whole training, in this process. Only rank 0 has a result."""
     torch.manual_seed(plan.seed)
     texts = read_item_texts(plan.item_text_files)
@@ -184,7 +188,7 @@ def train_rank(plan: TrainPlan, communicator: Communicator, device: torch.device
     )
     validation_rows = _read_validation(plan.validation_shards[communicator.rank])
     if communicator.rank == 0:
-        return _fit_and_register(plan, model, trainer, feed, validation_rows)
+        return _fit_and_register(plan, model, trainer, feed, validation_rows, say)
     _fit(plan, trainer, feed, validation_rows, _NoTracker(), _say_nothing, lambda _model, _validation: None)
     return None
 
@@ -224,7 +228,7 @@ def _fixed_width(lists: Any, num_rows: int) -> np.ndarray:
 
 
 def _make_model(plan: TrainPlan, target_counts: torch.Tensor, num_items: int) -> TwoTower:
-    id_rows = number_ids(target_counts, plan.model["id_min_targets"])
+    min_targets = plan.model["id_min_targets"]
     shape = Shape(
         embedding_dim=plan.model["embedding_dim"],
         max_events=plan.max_events,
@@ -232,10 +236,10 @@ def _make_model(plan: TrainPlan, target_counts: torch.Tensor, num_items: int) ->
         user_heads=plan.model["user_heads"],
         dropout=plan.model["dropout"],
         num_items=num_items,
-        num_ids=int(id_rows.max()),
+        num_ids=int((target_counts >= min_targets).sum()),
     )
     model = TwoTower(TextEncoder.pretrained(plan.encoder), shape)
-    model.id_row_N.copy_(id_rows)
+    model.number_ids(target_counts, min_targets)
     model.text_encoder.train_last_layers(plan.model["trainable_encoder_layers"])
     return model
 
@@ -251,7 +255,12 @@ def _read_validation(files: Sequence[SnapshotFile]) -> list[SequenceBatch]:
 
 
 def _fit_and_register(
-    plan: TrainPlan, model: TwoTower, trainer: Trainer, feed: PetastormFeed, validation_rows: list[SequenceBatch]
+    plan: TrainPlan,
+    model: TwoTower,
+    trainer: Trainer,
+    feed: PetastormFeed,
+    validation_rows: list[SequenceBatch],
+    say: Callable[[str], None],
 ) -> TrainedModel:
     """Rank 0: the curves, the best checkpoint so far, and at the end the registered model version."""
     run = Run(plan.tracking, plan.run_name, tags={"stage": "train"})
@@ -266,7 +275,7 @@ def _fit_and_register(
             def save_best(best: TwoTower, validation: Validation) -> None:
                 save_model(best, folder, facts={**plan.facts, **validation.as_metrics(), "encoder": plan.encoder})
 
-            fitted = _fit(plan, trainer, feed, validation_rows, run, _say, save_best)
+            fitted = _fit(plan, trainer, feed, validation_rows, run, say, save_best)
             registered = run.register(folder)
         point_alias(plan.tracking, registered, "newest")
         run.finish()
@@ -314,10 +323,6 @@ class _NoTracker:
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         pass
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _say_nothing(_text: str) -> None:

@@ -31,7 +31,7 @@ def embed_items(item_text: DataFrame, *, model_name: str, batch_tokens: int) -> 
     rows = (
         item_text.withColumn(c.INPUT_HASH, F.col(c.TEXT_HASH))
         .select(*kept, c.TOKEN_IDS, c.NUM_TOKENS)
-        .repartition(c.INPUT_HASH)
+        .repartition(_num_parts(item_text), c.INPUT_HASH)
         .sortWithinPartitions(c.INPUT_HASH, c.ITEM_ID)
     )
 
@@ -51,8 +51,9 @@ def embed_users(sequences: DataFrame, items: Snapshot, *, model_name: str, batch
     kept = (c.USER_ID, c.AS_OF, c.SPLIT, c.INPUT_HASH)
     inputs = (c.EVENT_ITEMS, c.EVENT_TYPES, c.EVENT_HOURS, c.NUM_EVENTS)
     hashed = F.sha2(F.to_json(F.struct(*inputs)), 256)
-    # as many parts as the session runs at once: a table of few files would leave cores idle
-    rows = sequences.withColumn(c.INPUT_HASH, hashed).select(*kept, *inputs).repartition(c.USER_ID)
+    rows = (
+        sequences.withColumn(c.INPUT_HASH, hashed).select(*kept, *inputs).repartition(_num_parts(sequences), c.USER_ID)
+    )
 
     def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         model, item_vectors_ND = open_model(model_name), _read_item_vectors(items)
@@ -62,6 +63,11 @@ def embed_users(sequences: DataFrame, items: Snapshot, *, model_name: str, batch
                 yield _with_vectors(part, kept, _user_vectors(model, part, item_vectors_ND))
 
     return rows.mapInArrow(embed, _schema(rows, kept))
+
+
+def _num_parts(rows: DataFrame) -> int:
+    """Parts for work that is all in Python: small tables would be read, or joined by Spark, into one."""
+    return 2 * rows.sparkSession.sparkContext.defaultParallelism
 
 
 def _schema(rows: DataFrame, kept: tuple[str, ...]) -> StructType:

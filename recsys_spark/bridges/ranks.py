@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from torch import Tensor
 
 import recsys_spark
 from recsys_spark.bridges import rank_entry
+from recsys_spark.bridges.live_lines import receive_lines
 from recsys_spark.errors import Problem, RecsysError, problem
 
 _FAILURE = "failure"
-_SHOWN = "[0]<stderr>:"
+LINE_ADDRESS = "line_address"
 _TAIL_LINES = 30
 """Last lines of the ranks' output that an error quotes."""
 
@@ -53,26 +54,20 @@ class HorovodCommunicator:
             self._hvd.broadcast_(parameter.data, root_rank=0, name=f"start.{number}")
 
 
-class RankOutput:
-    """The stream Horovod writes the ranks' lines to, each as `[rank]<stdout>:text`.
+class OutputTail:
+    """A stream that keeps the last lines the ranks wrote, for the message when they fail."""
 
-    What rank 0 writes to its standard error is passed on; the last lines of all are kept for the error message.
-    """
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._say = say
-        self._started = ""
+    def __init__(self) -> None:
+        self._text = ""
 
     def write(self, text: str) -> None:
-        *lines, self._started = (self._started + text).replace("\r", "\n").split("\n")
-        for line in filter(None, lines):
-            self.tail.append(line)
-            if line.startswith(_SHOWN):
-                self._say(line.removeprefix(_SHOWN))
+        self._text = "\n".join((self._text + text).splitlines()[-_TAIL_LINES:]) + "\n"
 
     def flush(self) -> None:
         pass
+
+    def __str__(self) -> str:
+        return self._text
 
 
 def run_ranks(
@@ -86,8 +81,8 @@ def run_ranks(
 ) -> list[dict[str, Any]]:
     """Run `module:name` on `num_ranks` ranks at once; returns each rank's result in order of rank.
 
-    The function takes and returns JSON text; what rank 0 writes to standard error goes to `say`, a line at a time.
-    Fewer task slots than ranks is an error, not a wait without end.
+    The function takes and returns JSON text. Lines that a rank sends to the address in `payload[LINE_ADDRESS]`
+    (live_lines.py) go to `say` at once. Fewer task slots than ranks is an error, not a wait without end.
     """
     import horovod.spark
 
@@ -99,25 +94,27 @@ def run_ranks(
             found=str(num_ranks),
             do="Lower train.ranks, or give Spark more cores (--master 'local[N]', --executor-cores).",
         )
-    output = RankOutput(say)
+    output = OutputTail()
+    host = spark.conf.get("spark.driver.host") or "localhost"
     cloudpickle.register_pickle_by_value(rank_entry)
     try:
-        texts = horovod.spark.run(
-            rank_entry.enter,
-            args=(pack_package(), function, json.dumps(payload)),
-            num_proc=num_ranks,
-            use_gloo=True,
-            start_timeout=start_timeout_seconds,
-            verbose=0,
-            stdout=output,
-            stderr=output,
-        )
+        with receive_lines(host, say) as address:
+            texts = horovod.spark.run(
+                rank_entry.enter,
+                args=(pack_package(), function, json.dumps({**payload, LINE_ADDRESS: asdict(address)})),
+                num_proc=num_ranks,
+                use_gloo=True,
+                start_timeout=start_timeout_seconds,
+                verbose=0,
+                stdout=output,
+                stderr=output,
+            )
     except Exception as error:
         raise problem(
             "training ranks",
             wanted=f"{num_ranks} ranks that start within {start_timeout_seconds} s and finish",
             found=f"{type(error).__name__}: {error}",
-            do="On a busy cluster raise train.start_timeout_seconds. The ranks' last lines:\n" + "\n".join(output.tail),
+            do="On a busy cluster raise train.start_timeout_seconds. The ranks' last lines:\n" + str(output),
         ) from error
     finally:
         cloudpickle.unregister_pickle_by_value(rank_entry)

@@ -100,7 +100,8 @@ def score_pairs(
     if user_block < 1 or item_block < 1:
         raise ValueError(f"wanted blocks of at least one row; found {user_block} users, {item_block} items")
     settings = ScoreSettings(items, top_k, tuple(seen_rules), alpha, offset_b, user_block, item_block)
-    return users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, SEEN).mapInArrow(_scorer(settings), SCORED_SCHEMA)
+    rows = users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, SEEN)
+    return rows.mapInArrow(_scorer(settings), SCORED_SCHEMA)
 
 
 def require_top_k_fits(top_k: int, num_items: int) -> None:

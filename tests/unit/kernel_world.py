@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from transformers import BertConfig, BertModel
@@ -10,7 +12,7 @@ from recsys_spark.kernels.batches import ItemTexts, SequenceBatch
 from recsys_spark.kernels.sampling import TargetSampler
 from recsys_spark.kernels.text_encoder import TextEncoder
 from recsys_spark.kernels.train_loop import TrainSettings
-from recsys_spark.kernels.two_tower import Shape, TwoTower, number_ids
+from recsys_spark.kernels.two_tower import Shape, TwoTower
 
 NUM_ITEMS, NUM_TEXTS, MAX_EVENTS, MAX_TARGETS = 30, 12, 6, 4
 
@@ -35,7 +37,7 @@ def make_rows(num_rows: int, seed: int = 0) -> SequenceBatch:
         row_id_B=np.arange(num_rows, dtype=np.int64) - 3,
         event_items_BL=np.where(is_event, events, -1).astype(np.int32),
         event_types_BL=np.where(is_event, 3, 0).astype(np.int32),
-        event_hours_BL=np.where(is_event, 5, 0).astype(np.int32),
+        event_hours_BL=np.where(is_event, 3 ** np.arange(MAX_EVENTS, 0, -1), 0).astype(np.int32),
         num_events_B=num_events,
         target_items_BM=np.where(np.arange(MAX_TARGETS) < num_targets[:, None], targets, -1).astype(np.int32),
         num_targets_B=num_targets,
@@ -54,16 +56,16 @@ def make_model(seed: int = 0) -> TwoTower:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    id_rows = number_ids(torch.arange(NUM_ITEMS), min_targets=10)
-    shape = Shape(8, MAX_EVENTS, 2, 2, 0.0, NUM_ITEMS, int(id_rows.max()))
+    shape = Shape(8, MAX_EVENTS, 2, 2, 0.0, NUM_ITEMS, num_ids=20)
     model = TwoTower(TextEncoder(BertModel(config)), shape)
-    model.id_row_N.copy_(id_rows)
+    model.number_ids(torch.where(torch.arange(NUM_ITEMS) < 10, 3, 20), min_targets=10)
     model.text_encoder.train_last_layers(1)
+    model.log_alpha.data.fill_(math.log(5))  # the usual scale is for hundreds of dimensions
     return model
 
 
 def make_sampler(targets_per_row: int = 3, random_negatives: int = 8) -> TargetSampler:
-    return TargetSampler(np.arange(NUM_ITEMS), np.arange(NUM_ITEMS), targets_per_row, random_negatives)
+    return TargetSampler(np.full(NUM_ITEMS, 20), np.arange(NUM_ITEMS), targets_per_row, random_negatives)
 
 
 def make_settings(**changes: float) -> TrainSettings:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,7 +23,7 @@ def test_planned_batches_add_up_and_differ_by_one_at_most(num_rows, num_steps):
 def test_every_row_of_the_stream_is_dealt_once_in_order(groups, num_steps):
     rows = make_rows(sum(groups))
     bounds = np.cumsum([0, *groups])
-    stream = [rows.rows(slice(start, end)) for start, end in zip(bounds, bounds[1:], strict=False)]
+    stream = [rows.rows(slice(start, end)) for start, end in itertools.pairwise(bounds)]
     dealt = list(deal(stream, plan_batches(len(rows), num_steps)))
     assert concatenate(dealt).row_id_B.tolist() == rows.row_id_B.tolist()
     assert concatenate(dealt).target_items_BM.tolist() == rows.target_items_BM.tolist()

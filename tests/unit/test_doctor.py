@@ -94,9 +94,7 @@ def test_refuses_a_machine_with_too_little_memory():
 def test_lists_every_library_that_differs_from_the_lock(tmp_path):
     installed = importlib.metadata.version("pytest")
     lock = tmp_path / "requirements.lock"
-    lock.write_text(
-        f"# made by hand\npytest=={installed}\n    # via tests\nnumpy==0.0.1\nno-such-library==3.2\n"
-    )
+    lock.write_text(f"# made by hand\npytest=={installed}\n    # via tests\nnumpy==0.0.1\nno-such-library==3.2\n")
     check = doctor.check_libraries(lock)
     assert not check.ok
     assert check.found == f"numpy {importlib.metadata.version('numpy')}, no-such-library missing"
@@ -223,9 +221,7 @@ def test_runs_every_check_although_one_fails_and_keeps_their_order():
 def test_exit_status_tells_whether_all_is_well(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "check_all", lambda lock: [Check("python", True, "cpython 3.11.7")])
     assert doctor.main([]) == 0
-    monkeypatch.setattr(
-        doctor, "check_all", lambda lock: [Check("python", False, "3.8", "3.11", "install it")]
-    )
+    monkeypatch.setattr(doctor, "check_all", lambda lock: [Check("python", False, "3.8", "3.11", "install it")])
     assert doctor.main([]) == 1
     shown = capsys.readouterr().out
     assert "FAIL  python  3.8" in shown

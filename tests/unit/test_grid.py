@@ -59,17 +59,13 @@ def test_products_have_the_same_bits_in_every_block_shape(user_block, item_block
     blocks = np.empty_like(whole)
     for u in range(0, 70, user_block):
         for i in range(0, 70, item_block):
-            blocks[u : u + user_block, i : i + item_block] = (
-                users[u : u + user_block] @ items[i : i + item_block].T
-            )
+            blocks[u : u + user_block, i : i + item_block] = users[u : u + user_block] @ items[i : i + item_block].T
     assert np.array_equal(whole, blocks)
 
 
 @pytest.mark.parametrize("dim", [1, 384, 4096])
 def test_parallel_and_opposite_vectors_stay_exact(dim):
-    vectors = np.concatenate(
-        [random_vectors(5, dim), -random_vectors(5, dim), np.eye(1, dim, dtype=np.float32)]
-    )
+    vectors = np.concatenate([random_vectors(5, dim), -random_vectors(5, dim), np.eye(1, dim, dtype=np.float32)])
     exact = vectors.astype(np.float64) @ vectors.astype(np.float64).T
     assert np.array_equal((vectors @ vectors.T).astype(np.float64), exact)
 

@@ -35,5 +35,5 @@ def test_a_text_has_one_vector_whatever_stands_beside_it():
 
 
 def test_an_encoder_that_is_not_installed_says_what_to_do():
-    with pytest.raises(RecsysError, match="wanted an installed package with a MODEL_DIR.*Install it on every worker"):
+    with pytest.raises(RecsysError, match=r"wanted an installed package with a MODEL_DIR.*Install it on every worker"):
         find_encoder("package:no_such_encoder")

@@ -69,12 +69,7 @@ def worlds(draw):
     places = random.permutation(num_items * 2)[:num_items]
     item_idx = random.permutation(num_items * 2)[:num_items]
     share = draw(st.sampled_from([0.0, 0.2, 1.0]))
-    excluded = {
-        (u, i)
-        for u in range(num_users)
-        for i in range(num_items * 2)
-        if random.random() < share * (u % 3) / 2
-    }
+    excluded = {(u, i) for u in range(num_users) for i in range(num_items * 2) if random.random() < share * (u % 3) / 2}
     return users, items, places, item_idx, excluded
 
 
@@ -154,9 +149,7 @@ def test_worked_out_by_hand():
     users = np.array([[1.0, 0.0]], dtype=np.float32)
     items = np.array([[0.5, 0], [-0.5, 0], [0.5, 0.5], [0, 1], [1, 0]], dtype=np.float32)
     running = RunningTopK(users, top_k=4, excluded=Exclusions(np.array([0, 1]), np.array([40])))
-    running.update(
-        ItemBlock(items, places_N=np.array([7, 1, 2, 3, 4]), item_idx_N=np.array([0, 10, 20, 30, 40]))
-    )
+    running.update(ItemBlock(items, places_N=np.array([7, 1, 2, 3, 4]), item_idx_N=np.array([0, 10, 20, 30, 40])))
     assert as_lists(running.lists()) == [[(2, 0.5), (7, 0.5), (3, 0.0), (1, -0.5)]]
     assert as_lists(running.lists_with_excluded()) == [[(4, 1.0), (2, 0.5), (7, 0.5), (3, 0.0)]]
 

@@ -1,0 +1,49 @@
+"""score: USER_EMBEDDINGS x ITEM_EMBEDDINGS -> CANDIDATES, the exact top-K of every pair, seen rules inside."""
+
+import sys
+
+from pyspark.sql import functions as F
+
+from recsys_spark import columns as c
+from recsys_spark.bridges.score import require_top_k_fits, score_pairs
+from recsys_spark.models import find_model
+from recsys_spark.runner import Context, Stage, main
+from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEM_EMBEDDINGS, ITEM_INDEX, MODELS, USER_EMBEDDINGS
+from recsys_spark.transforms.history import of_types
+from recsys_spark.transforms.sequences import number_events
+from recsys_spark.transforms.users import with_seen_items
+
+
+def run(context: Context) -> None:
+    settings, split = context.config.score, context.config.split
+    model = find_model(context.read_slice(MODELS, run_id=context.config.run.id))
+    items = context.snapshot(ITEM_EMBEDDINGS, model_version=model.version)
+    require_top_k_fits(settings.top_k, items.rows)
+    chosen = of_types(context.read(EVENTS), split.target_event_types)
+    users = with_seen_items(
+        context.read_slice(USER_EMBEDDINGS, model_version=model.version),
+        number_events(chosen, context.read(ITEM_INDEX)),
+    )
+    candidates = score_pairs(
+        users,
+        items,
+        top_k=settings.top_k,
+        seen_rules=context.config.seen_rules,
+        alpha=model.alpha,
+        offset_b=model.offset_b,
+        user_block=settings.user_block,
+        item_block=settings.item_block,
+    )
+    context.replace(CANDIDATES, candidates.withColumn(c.MODEL_VERSION, F.lit(model.version)))
+
+
+STAGE = Stage(
+    name="score",
+    run=run,
+    reads=(USER_EMBEDDINGS, ITEM_EMBEDDINGS, EVENTS, ITEM_INDEX, MODELS),
+    writes=(CANDIDATES,),
+    sections=("run.id", "score", "seen_rules", "split.target_event_types"),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE))

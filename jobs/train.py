@@ -1,0 +1,36 @@
+"""train: SEQUENCES and ITEM_TEXT -> a registered two-tower model, and its row in MODELS."""
+
+import sys
+
+from recsys_spark.checks import sum_row_ids
+from recsys_spark.runner import Context, Stage, main
+from recsys_spark.tables.catalog import ITEM_TEXT, MODELS, SEQUENCES
+from recsys_spark.training import as_model_row, train_model
+
+
+def run(context: Context) -> None:
+    train = context.snapshot(SEQUENCES, split="train")
+    trained = train_model(
+        context.spark,
+        context.config,
+        train=train,
+        checksum=sum_row_ids(context.read_slice(SEQUENCES, split="train")),
+        validation=context.snapshot(SEQUENCES, split="validation"),
+        item_text=context.snapshot(ITEM_TEXT),
+    )
+    context.note(f"{trained.epochs} epochs, each of {train.rows:,} rows fed once, by count and checksum")
+    context.note(f"model {trained.model_name} version {trained.model_version}, validation NDCG {trained.metric:.4f}")
+    row = as_model_row(trained, context.config.run.id)
+    context.replace(MODELS, context.spark.createDataFrame([row], MODELS.schema))
+
+
+STAGE = Stage(
+    name="train",
+    run=run,
+    reads=(SEQUENCES, ITEM_TEXT),
+    writes=(MODELS,),
+    sections=("run", "encoder", "item_text.max_tokens", "sequences.max_events", "model", "train", "tracking"),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(STAGE))

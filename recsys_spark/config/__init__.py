@@ -1,0 +1,50 @@
+"""One configuration tree: YAML files laid over each other, then `--set a.b=value`, then checked as a whole.
+
+Every default stands once, in conf/base.yaml; `sections` says what may stand there, `load` reads it and explains
+what does not fit.
+"""
+
+from recsys_spark.config.load import REQUIRED, load_config
+from recsys_spark.config.sections import (
+    Config,
+    EmbedConfig,
+    EvaluateConfig,
+    EventsConfig,
+    ItemsConfig,
+    ItemTextConfig,
+    ModelConfig,
+    RankConfig,
+    ReportConfig,
+    RunConfig,
+    ScoreConfig,
+    SequencesConfig,
+    SourceConfig,
+    SplitConfig,
+    TimestampConfig,
+    TrackingConfig,
+    TrainConfig,
+)
+from recsys_spark.config.values import SeenRule
+
+__all__ = [
+    "REQUIRED",
+    "Config",
+    "EmbedConfig",
+    "EvaluateConfig",
+    "EventsConfig",
+    "ItemTextConfig",
+    "ItemsConfig",
+    "ModelConfig",
+    "RankConfig",
+    "ReportConfig",
+    "RunConfig",
+    "ScoreConfig",
+    "SeenRule",
+    "SequencesConfig",
+    "SourceConfig",
+    "SplitConfig",
+    "TimestampConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "load_config",
+]

@@ -1,0 +1,137 @@
+"""The whole platform on a small marketplace: once, again, and a stage alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pyspark.sql import functions as F
+
+from recsys_spark.tables.catalog import (
+    CANDIDATES,
+    EVENTS,
+    EVENTS_REJECTED,
+    ITEM_EMBEDDINGS,
+    METRICS,
+    RECOMMENDATIONS,
+    RUNS,
+    SEQUENCES,
+)
+from recsys_spark.tables.store import Store
+
+STAGES = [
+    "ingest_events", "ingest_items", "build_item_text", "build_sequences", "train", "embed_items", "embed_users",
+    "score", "choose_blend", "rank", "evaluate", "report",
+]  # fmt: skip
+
+pytestmark = pytest.mark.jobs
+
+
+@pytest.fixture(scope="module")
+def first_run(place):
+    done = place.submit("pipeline")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def second_run(place, first_run, store):
+    before = {table.name: store.version(table) for table in (RECOMMENDATIONS, METRICS, ITEM_EMBEDDINGS, RUNS)}
+    done = place.submit("pipeline")
+    assert done.returncode == 0, done.stderr[-8000:]
+    after = {table.name: store.version(table) for table in (RECOMMENDATIONS, METRICS, ITEM_EMBEDDINGS, RUNS)}
+    return done, before, after
+
+
+@pytest.fixture(scope="module")
+def store(spark, place, first_run):
+    return Store(spark, str(place.warehouse))
+
+
+def summary(place):
+    return json.loads((place.warehouse / "summary.json").read_text())
+
+
+def test_every_stage_runs_from_the_archive_and_the_closing_table_is_printed(place, first_run):
+    assert [stage["name"] for stage in summary(place)["stages"]] == STAGES
+    for method in ("recommendations", "two_tower", "popular", "personal", "item_knn"):
+        assert any(line.startswith(method) for line in first_run.stdout.splitlines()), first_run.stdout
+    assert "report.html" in first_run.stdout and "mlflow.db" in first_run.stdout
+    assert "samples/s" in first_run.stdout + first_run.stderr, "the ranks' progress reaches the user"
+
+
+def test_no_row_of_the_source_is_lost(store):
+    assert store.read(EVENTS).count() == 24 * 60 + 2
+    rejected = {row["raw"]: row["reasons"] for row in store.read(EVENTS_REJECTED).collect()}
+    reasons = sorted(reason for reasons in rejected.values() for reason in reasons)
+    assert reasons == ["ts cannot be read (the pattern is yyyy-MM-dd HH:mm:ss): 'not a time'", "user_id is missing"]
+
+
+def test_nothing_at_or_after_the_cut_off_is_in_a_sequence(store):
+    events = store.read(EVENTS)
+    sequences = store.read(SEQUENCES)
+    assert sequences.where(F.exists("event_hours", lambda hours: hours < 0)).count() == 0
+    assert sequences.where(F.col("user_id") == "late").count() == 0
+    assert events.where(F.col("user_id") == "late").count() == 1
+
+
+def test_every_user_with_a_history_has_full_lists_of_both_kinds(store):
+    lists = store.read(RECOMMENDATIONS).groupBy("seen_rule", "user_id").agg(
+        F.count("*").alias("size"), F.sort_array(F.collect_list("rank")).alias("ranks")
+    )
+    rows = {(row["seen_rule"], row["user_id"]): row["ranks"] for row in lists.collect()}
+    assert rows == {(rule, f"u{user:02d}"): list(range(1, 21)) for rule in ("keep", "drop") for user in range(24)}
+
+
+def test_lists_of_new_items_hold_nothing_the_user_had(store):
+    had = store.read(EVENTS).where("ts < '2020-06-01'").select("user_id", "item_id").distinct()
+    new = store.read(RECOMMENDATIONS).where("seen_rule = 'drop'")
+    assert new.join(had, on=["user_id", "item_id"], how="inner").count() == 0
+
+
+def test_blending_is_no_worse_than_counting_on_the_validation_window(place):
+    notes = {stage["name"]: stage["notes"] for stage in summary(place)["stages"]}
+    assert notes["choose_blend"][0].startswith("tower weight")
+
+
+def test_metrics_compare_all_methods_on_the_same_users(store):
+    users = {
+        (row["slice"], row["method"]): row["num_users"]
+        for row in store.read(METRICS).where("metric = 'ndcg' AND k = 10").collect()
+    }
+    methods = ("recommendations", "two_tower", "popular", "personal", "item_knn")
+    assert users == {("all", m): 24 for m in methods} | {("new", m): users["new", "popular"] for m in methods}
+
+
+def test_the_second_run_changes_nothing(place, second_run):
+    done, before, after = second_run
+    assert before == after
+    assert all(stage["skipped"] for stage in summary(place)["stages"])
+    assert "skipped" in done.stdout
+
+
+def test_a_stage_runs_alone_with_a_setting_of_its_own(place, store, second_run):
+    before = store.version(CANDIDATES)
+    done = place.submit("score", "--set", "score.top_k=7", "--set", "score.user_block=5")
+    assert done.returncode == 0, done.stderr[-4000:]
+    lists = store.read(CANDIDATES).groupBy("split", "seen_rule", "user_id").count()
+    assert store.version(CANDIDATES) == before + 1
+    assert {row["count"] for row in lists.collect()} == {7}
+
+
+def test_a_list_longer_than_the_catalogue_says_what_fits(place, second_run):
+    done = place.submit("score", "--set", "score.top_k=61")
+    assert done.returncode == 1
+    assert "score.top_k" in done.stderr and "60" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_typo_in_the_configuration_is_found_before_spark_starts(place):
+    done = place.submit("score", "--set", "score.topk=61")
+    assert done.returncode == 1
+    assert "Did you mean 'top_k'?" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_more_ranks_than_cores_is_an_error_and_no_wait(place, second_run):
+    done = place.submit("train", "--set", "train.ranks=3")
+    assert done.returncode == 1
+    assert "train.ranks: wanted at most 2 ranks" in done.stderr, done.stderr[-3000:]
