@@ -9,28 +9,43 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="python -m recsys_spark", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     land = commands.add_parser("land", help="write a sample data set to a landing folder")
     land.add_argument("--dataset", choices=["complete_journey"], required=True)
     land.add_argument("--to", type=Path, required=True)
     show = commands.add_parser("show", help="print a user's history and recommendations")
-    commands.add_parser("doctor", help="check what this machine needs", add_help=False)
-    if given[:1] == ["doctor"]:  # has arguments of its own, and must start where nothing is installed
+    show.add_argument("--user", required=True, metavar="ID", help="the user, as the source names them")
+    show.add_argument("--conf-file", action="append", default=[], metavar="FILE", help="default: those of conf/")
+    show.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="a single value; wins over files")
+    show.add_argument("--limit", type=_as_limit, metavar="N", help="rows per list; default: report.history_shown")
+    commands.add_parser("doctor", add_help=False, help="check what this machine needs")
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and parsed.command != "doctor":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return _run(parsed, rest)
+
+
+def _run(parsed: argparse.Namespace, rest: list[str]) -> int:
+    """Each command imports its own part only: doctor has to start where nothing is installed."""
+    if parsed.command == "doctor":
         from recsys_spark.doctor import main as examine
 
-        return examine(given[1:])
-    if given[:1] == ["show"]:
-        from recsys_spark import show as shower
+        return examine(rest)
+    if parsed.command == "show":
+        from recsys_spark.show import main as show
 
-        shower.add_arguments(show)
-        return shower.main(parser.parse_args(given))
-    parsed = parser.parse_args(given)
-    from recsys_spark.datasets.complete_journey import land as land_data
+        return show(parsed.user, conf_files=parsed.conf_file, settings=parsed.set, num_rows=parsed.limit)
+    from recsys_spark.datasets.complete_journey import land
 
-    land_data(parsed.to)
+    land(parsed.to)
     return 0
+
+
+def _as_limit(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, found {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

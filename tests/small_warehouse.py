@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,9 +44,19 @@ def config_of(warehouse: str, *settings: str) -> Config:
     )
 
 
-def write_small_warehouse(spark: SparkSession, root: str, *, with_metrics: bool = True) -> Store:
-    """Tables of run `main`, and one list and one figure of run `other` that nobody may see."""
-    store = Store(spark, root)
+def write_small_warehouse(spark: SparkSession, root: str) -> Store:
+    """Tables of run `main`, and one list and one figure of run `other` that nobody may see.
+
+    Delta's paths are relative: one warehouse is written per process, the others are copies of it.
+    """
+    shutil.copytree(_template(spark), root)
+    return Store(spark, root)
+
+
+@functools.lru_cache(maxsize=1)
+def _template(spark: SparkSession) -> str:
+    store = Store(spark, tempfile.mkdtemp(prefix="small_warehouse_"))
+    atexit.register(shutil.rmtree, store.root, ignore_errors=True)
     put = _Writer(spark, store)
     put(t.EVENTS, _events(), batch="full")
     bad = ("dir/events.csv", 7, '{"user": "<i>"}', ["ts is missing", "item_id is missing"], TEST_START, "full")
@@ -59,7 +73,7 @@ def write_small_warehouse(spark: SparkSession, root: str, *, with_metrics: bool 
     put(t.BLENDS, [("main", 0.0, 0.30, 3), ("main", 0.2, 0.35, 3)], run_id="main")
     put(t.RECOMMENDATIONS, _lists("main"), run_id="main")
     put(t.RECOMMENDATIONS, [(*_lists("other")[0][:4], "d", *_lists("other")[0][5:])], run_id="other")
-    put(t.METRICS, _metrics() if with_metrics else [], run_id="main")
+    put(t.METRICS, _metrics(), run_id="main")
     put(t.METRICS, [("other", "test", "all", "popular", "ndcg", 10, 0.99, None, None, 3)], run_id="other")
     rows = [
         _record("ingest_events", 3, 1.5, "old"),
@@ -67,7 +81,7 @@ def write_small_warehouse(spark: SparkSession, root: str, *, with_metrics: bool 
         _record("train", 1, 9.0, ""),
     ]
     store.append(t.RUNS, spark.createDataFrame(rows, t.RUNS.schema))
-    return store
+    return store.root
 
 
 class _Writer:
