@@ -81,9 +81,7 @@ class SetupError(Exception):
 
 def main() -> int:
     """Exit status 0, or 1 after one message about what to do."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--print", nargs="?", const="env", choices=("env", "jars"), help="only print a path")
     action.add_argument("--prune", action="store_true", help="remove the environments of older locks")
@@ -314,9 +312,7 @@ def step(
             child.wait()
     if child.returncode != 0:
         end = "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-15:])
-        raise SetupError(
-            f"could not {what}, exit status {child.returncode}\n{end}\n  full log: {log}\n  do: {hint}"
-        )
+        raise SetupError(f"could not {what}, exit status {child.returncode}\n{end}\n  full log: {log}\n  do: {hint}")
     say(f"    done in {time.monotonic() - started:.0f} s")
 
 
@@ -362,9 +358,7 @@ def replace_once(file: Path, old: str, new: str) -> None:
 def link(name: Path, target: Path) -> None:
     """Points `name` at `target` in one step, so that a running command never finds it missing."""
     if name.exists() and not name.is_symlink():
-        raise SetupError(
-            f"wanted a link at {name}, found a folder of yours; do: move it away, run this again"
-        )
+        raise SetupError(f"wanted a link at {name}, found a folder of yours; do: move it away, run this again")
     if name.is_symlink() and name.readlink() == target:
         return
     fresh = name.with_name(f"{name.name}.{os.getpid()}")

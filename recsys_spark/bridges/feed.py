@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def read_row_groups(files: Sequence[SnapshotFile]) -> Iterator[SequenceBatch]:
     from petastorm import make_batch_reader
 
     with make_batch_reader(
-        [file.uri for file in files],
+        [unquote(file.uri) for file in files],  # Petastorm takes the path of a URI as it stands, blanks and all
         schema_fields=list(_COLUMNS),
         reader_pool_type="dummy",
         shuffle_row_groups=False,

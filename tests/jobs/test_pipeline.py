@@ -76,8 +76,10 @@ def test_nothing_at_or_after_the_cut_off_is_in_a_sequence(store):
 
 
 def test_every_user_with_a_history_has_full_lists_of_both_kinds(store):
-    lists = store.read(RECOMMENDATIONS).groupBy("seen_rule", "user_id").agg(
-        F.count("*").alias("size"), F.sort_array(F.collect_list("rank")).alias("ranks")
+    lists = (
+        store.read(RECOMMENDATIONS)
+        .groupBy("seen_rule", "user_id")
+        .agg(F.count("*").alias("size"), F.sort_array(F.collect_list("rank")).alias("ranks"))
     )
     rows = {(row["seen_rule"], row["user_id"]): row["ranks"] for row in lists.collect()}
     assert rows == {(rule, f"u{user:02d}"): list(range(1, 21)) for rule in ("keep", "drop") for user in range(24)}

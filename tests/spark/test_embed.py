@@ -76,13 +76,12 @@ def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_t
         [
             (
                 int(rows.row_id_B[row]), f"u{row}", None, "test", rows.event_items_BL[row].tolist(),
-                rows.event_types_BL[row].tolist(), rows.event_hours_BL[row].tolist(), int(rows.num_events_B[row]), [], 0,
+                rows.event_types_BL[row].tolist(), rows.event_hours_BL[row].tolist(), int(rows.num_events_B[row]),
+                [], 0,
             )
             for row in range(9)
         ],
-        SEQUENCES.schema.fromJson({**SEQUENCES.schema.jsonValue(), "fields": [
-            {**field, "nullable": True} for field in SEQUENCES.schema.jsonValue()["fields"]
-        ]}),
+        ", ".join(f"{column.name} {column.sql_type}" for column in SEQUENCES.columns),
     )  # fmt: skip
     got = embed_users(sequences, items, model_name=model_name, batch_users=batch_users).orderBy("user_id").collect()
     with torch.inference_mode():
