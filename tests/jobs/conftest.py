@@ -40,7 +40,7 @@ class Place:
         command += ["--conf", "spark.log.level=ERROR", "--py-files", "recsys_spark.zip", f"jobs/{job}.py"]
         command += [part for file in self.conf_files for part in ("--conf-file", file)]
         return subprocess.run(
-            [*command, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=540
+            [*command, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=1500
         )
 
 
