@@ -30,7 +30,7 @@ class Place:
         return self.folder / "world" / "warehouse"
 
     def submit(self, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a job by spark-submit from this folder; its output is text, stdout and stderr apart."""
+        """Run a job by spark-submit from this folder; spark-submit itself mixes the driver's two streams."""
         bin_folder = Path(sys.executable).parent
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment["PATH"] = f"{bin_folder}{os.pathsep}{environment['PATH']}"
@@ -40,7 +40,13 @@ class Place:
         command += ["--conf", "spark.log.level=ERROR", "--py-files", "recsys_spark.zip", f"jobs/{job}.py"]
         command += [part for file in self.conf_files for part in ("--conf-file", file)]
         return subprocess.run(
-            [*command, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=1500
+            [*command, *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=1500,
         )
 
 
