@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +38,9 @@ def main(user_id: str, *, conf_files: Sequence[str], settings: Sequence[str], nu
     try:
         config = load_config(conf_files or _usual_files(), settings)
         quiet = {**config.spark, "spark.log.level": "ERROR", "spark.ui.showConsoleProgress": False}
-        spark = build_session("recsys_spark show", quiet, delta_jars=find_jars())
+        print("starting Spark …", file=sys.stderr, flush=True)
+        with _kept_back_stderr():
+            spark = build_session("recsys_spark show", quiet, delta_jars=find_jars())
         print(describe_user(spark, config, user_id=user_id, num_rows=num_rows or config.report.history_shown))
     except RecsysError as error:
         print(f"show stopped:\n{error}", file=sys.stderr)
@@ -45,6 +49,23 @@ def main(user_id: str, *, conf_files: Sequence[str], settings: Sequence[str], nu
         if spark is not None:
             spark.stop()
     return 0
+
+
+@contextmanager
+def _kept_back_stderr() -> Iterator[None]:
+    """What Java says on its own while it starts is shown only when it does not start."""
+    with tempfile.TemporaryFile() as said:
+        terminal = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            said.seek(0)
+            os.write(terminal, said.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _usual_files() -> list[str]:

@@ -160,8 +160,8 @@ def _catalogue(texts: DataFrame, known: DataFrame, lists: DataFrame, *, max_toke
     return CatalogueFact(
         items=summary["items"],
         with_text=summary["with_text"],
-        chosen=items.join(known, on=[c.ITEM_ID], how="left_semi").count(),
-        listed=items.join(lists, on=[c.ITEM_ID], how="left_semi").count(),
+        chosen=items.join(known.select(c.ITEM_ID).distinct(), on=[c.ITEM_ID], how="left_semi").count(),
+        listed=items.join(lists.select(c.ITEM_ID).distinct(), on=[c.ITEM_ID], how="left_semi").count(),
         tokens=_histogram(texts.where(has_text), F.col(c.NUM_TOKENS), low=1, high=max_tokens),
         full=summary["full"],
         max_tokens=max_tokens,

@@ -150,7 +150,7 @@ def curve_plot(points: Sequence[tuple[float, float]], *, title: str, unit: str, 
     first, last = points[0][0], points[-1][0]
     pad = 0.06 * (last - first) if marks else 0.0
     x_range = (first - pad, last + pad) if last > first else (first - 1, first + 1)
-    frame = Frame(48, 14, NARROW - 14, 164, x_range, (ticks[0], ticks[-1]))
+    frame = Frame(48, 24, NARROW - 14, 164, x_range, (ticks[0], ticks[-1]))
     places = [(frame.x(x), frame.y(y)) for x, y in points]
     if marks:
         best = max(points, key=lambda point: point[1])
@@ -168,11 +168,10 @@ def curve_plot(points: Sequence[tuple[float, float]], *, title: str, unit: str, 
 
 
 def _value_label(frame: Frame, point: tuple[float, float]) -> Markup:
-    """The best value, written beside its mark."""
+    """The best value, written above its mark."""
     x, y = frame.x(point[0]), frame.y(point[1])
-    is_right = x > frame.right - 60
-    return label(x - 8 if is_right else x + 8, y - 7 if y > frame.top + 16 else y + 16, f"{point[1]:.4f}",
-                 class_="value", anchor="end" if is_right else "start")  # fmt: skip
+    anchor = "end" if x > frame.right - 20 else "start" if x < frame.left + 20 else "middle"
+    return label(x, y - 10, f"{point[1]:.4f}", class_="value", anchor=anchor)
 
 
 def _running_mean(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -190,7 +189,7 @@ def blend_plot(points: Sequence[BlendPoint]) -> Markup:
     if not points:
         return _nothing("no blend was measured")
     ticks = nice_ticks(min(p.ndcg for p in points), max(p.ndcg for p in points), 4)
-    frame = Frame(52, 14, NARROW - 14, 164, (-0.5, len(points) - 0.5), (ticks[0], ticks[-1]))
+    frame = Frame(52, 24, NARROW - 14, 164, (-0.5, len(points) - 0.5), (ticks[0], ticks[-1]))
     best = max(range(len(points)), key=lambda i: (round(points[i].ndcg, 6), -i))
     places = [(frame.x(i), frame.y(point.ndcg)) for i, point in enumerate(points)]
     dots = [

@@ -20,8 +20,8 @@ def render(facts: Facts) -> Markup:
     """Panels for each list length, one shown at a time, then the full tables."""
     if not any(figure.metric == NDCG for figure in facts.figures):
         text = (
-            f"METRICS holds no NDCG of run {facts.run_id}: there are no events from {facts.test_start} on that say "
-            "what users with a list did next. The lists below were made all the same. With events of those weeks, the "
+            f"METRICS holds no NDCG of run {facts.run_id}: no events from {facts.test_start} on say what users "
+            "with a list did next. The lists below were made all the same. With events of those weeks, the "
             "next run measures them."
         )
         return tag("p", text, class_="card block")

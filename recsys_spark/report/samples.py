@@ -52,23 +52,23 @@ def choose_users(lists: DataFrame, events: DataFrame, *, num_users: int) -> list
     are enough. At most num_users squared rows reach the driver; no user is drawn by chance.
     """
     served = lists.select(c.USER_ID).distinct()
-    sizes = (
-        events.join(served, on=[c.USER_ID], how="left_semi")
-        .groupBy(c.USER_ID)
-        .agg(F.count(F.lit(1)).alias(c.NUM_EVENTS))
-    )
-    shares = [i / num_users for i in range(1, num_users)]
-    cuts = first_row(sizes.agg(F.percentile(c.NUM_EVENTS, shares).alias("cuts")))["cuts"] if shares else None
-    bucket = sum((F.when(F.col(c.NUM_EVENTS) > cut, 1).otherwise(0) for cut in cuts or []), F.lit(0))
-    by_hash = Window.partitionBy(_BUCKET).orderBy(F.xxhash64(c.USER_ID), F.col(c.USER_ID))
-    drawn = (
-        sizes.withColumn(_BUCKET, bucket)
-        .withColumn(c.RANK, F.row_number().over(by_hash))
-        .where(F.col(c.RANK) <= num_users)
-        .orderBy(c.RANK, _BUCKET)
-        .limit(num_users)
-        .collect()
-    )
+    counts = events.groupBy(c.USER_ID).agg(F.count(F.lit(1)).alias(c.NUM_EVENTS))
+    sizes = counts.join(served, on=[c.USER_ID], how="left_semi").persist()
+    try:
+        shares = [i / num_users for i in range(1, num_users)]
+        cuts = first_row(sizes.agg(F.percentile(c.NUM_EVENTS, shares).alias("cuts")))["cuts"] if shares else None
+        bucket = sum((F.when(F.col(c.NUM_EVENTS) > cut, 1).otherwise(0) for cut in cuts or []), F.lit(0))
+        by_hash = Window.partitionBy(_BUCKET).orderBy(F.xxhash64(c.USER_ID), F.col(c.USER_ID))
+        drawn = (
+            sizes.withColumn(_BUCKET, bucket)
+            .withColumn(c.RANK, F.row_number().over(by_hash))
+            .where(F.col(c.RANK) <= num_users)
+            .orderBy(c.RANK, _BUCKET)
+            .limit(num_users)
+            .collect()
+        )
+    finally:
+        sizes.unpersist()
     chosen = [(row[c.USER_ID], row[c.NUM_EVENTS]) for row in drawn]
     return sorted(chosen, key=lambda user: (user[1], user[0]))
 

@@ -141,7 +141,8 @@ def _user(user: UserFact, facts: Facts) -> Markup:
     done = f"{verb} {count_of(user.num_chosen, 'item')}" if user.num_chosen else f"nothing {verb}"
     about = f"{count_of(user.num_events, 'event')} before the cut-off, {done} in the test window"
     titles = {"keep": "Recommended", "drop": f"Recommended, never {verb} before"}
-    lists = [_list(items, titles.get(rule, rule)) for rule, items in user.lists.items()]
+    is_known = user.num_chosen > 0
+    lists = [_list(items, titles.get(rule, rule), is_known=is_known) for rule, items in user.lists.items()]
     head = tag("header", tag("h3", f"User {user.user_id}"), tag("span", about, class_="small"))
     return tag("article", head, tag("div", _history(user.history, facts), *lists, class_="columns"), class_="card user")
 
@@ -170,9 +171,11 @@ def _short_day(day: str) -> str:
     return f"{parsed.day} {parsed:%b}"
 
 
-def _list(items: tuple[ListedItem, ...], title: str) -> Markup:
+def _list(items: tuple[ListedItem, ...], title: str, *, is_known: bool) -> Markup:
+    """A list and how much of it came true, where it is known what the user chose."""
     num_hits = sum(item.is_hit for item in items)
-    hits = tag("span", f" · {num_hits} of {len(items)} right", class_="hit-note" if num_hits else None)
+    right = f" · {num_hits} of {len(items)} right" if is_known else ""
+    hits = tag("span", right, class_="hit-note" if num_hits else None)
     hidden = sum(item.is_hit for item in items[_SHOWN:])
     more = f"{len(items) - _SHOWN} more" + (f", {hidden} of them right" if hidden else "")
     return tag("div", tag("h4", title, hits), *_unfolding([_place(item) for item in items], more))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from pyspark.sql import functions as F
 
 from recsys_spark.report import gather_facts, render_page
 from recsys_spark.report.facts import BlendPoint, Histogram, Refusal
 from recsys_spark.report.gather import thin_out
 from recsys_spark.report.samples import choose_users
-from recsys_spark.tables.catalog import RUNS
 from tests.small_warehouse import config_of, write_small_warehouse
 
 pytestmark = pytest.mark.spark
@@ -95,15 +93,10 @@ def test_the_page_of_the_small_warehouse(facts):
 
 def test_a_run_that_never_was_has_a_page_that_says_so(world):
     config = config_of(world.store.root, "run.id=nobody")
-    page = render_page(gather_facts(world.store.read, config=config, curve=curve))
+    facts = gather_facts(world.store.read, config=config, curve=curve)
+    assert (facts.stages, facts.users, facts.figures, facts.blends) == ((), (), (), ())
+    page = render_page(facts)
     assert "Not measured" in page and "MODELS has no row of this run" in page
-
-
-def test_before_any_stage_was_recorded(world):
-    def read(table):
-        return world.store.read(table).where(F.lit(table.name != RUNS.name))
-
-    assert gather_facts(read, config=world.config, curve=curve).stages == ()
 
 
 def test_users_are_spread_over_sizes_and_always_the_same(spark):
