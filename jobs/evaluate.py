@@ -6,7 +6,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.checks import count_users_without_list
-from recsys_spark.evaluation.baselines import baseline_lists
+from recsys_spark.evaluation.baselines import baseline_lists, popularity
 from recsys_spark.evaluation.metrics import as_lists, coverage, per_user_metrics, summarise, truth_slices
 from recsys_spark.evaluation.verdict import RECOMMENDATIONS as OURS
 from recsys_spark.evaluation.verdict import TWO_TOWER, judge
@@ -14,7 +14,7 @@ from recsys_spark.models import find_model
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEMS, METRICS, MODELS, RECOMMENDATIONS
 from recsys_spark.tracking import log_figures, tracking_place
-from recsys_spark.transforms.history import before, of_types, seen_items, within
+from recsys_spark.transforms.history import decayed_counts, of_types, within
 
 
 def run(context: Context) -> None:
@@ -23,9 +23,9 @@ def run(context: Context) -> None:
     chosen = of_types(context.read(EVENTS), split.target_event_types)
     towers = context.read_slice(CANDIDATES, run_id=run_id, split="test")
     users = context.keep(towers.select(c.USER_ID).distinct())
-    truth = context.keep(
-        truth_slices(within(chosen, split.test_start, split.test_end), seen_items(before(chosen, split.test_start)))
-    )
+    counts = context.keep(decayed_counts(chosen, as_of=split.test_start, decay_days=settings.personal_decay_days))
+    popular = popularity(chosen, as_of=split.test_start, popular_days=settings.popular_days)
+    truth = context.keep(truth_slices(within(chosen, split.test_start, split.test_end), counts))
     context.note_count(
         count_users_without_list(truth, users),
         "users of the test window have no history before it: no list, 0 for every method",
@@ -33,7 +33,7 @@ def run(context: Context) -> None:
     lists = context.keep(
         as_lists(context.read_slice(RECOMMENDATIONS, run_id=run_id), method=OURS)
         .unionByName(as_lists(towers, method=TWO_TOWER))
-        .unionByName(baseline_lists(chosen, users, as_of=split.test_start, list_size=longest, settings=settings))
+        .unionByName(baseline_lists(popular, counts, users, list_size=longest, settings=settings))
         .where(F.col(c.RANK) <= longest)
     )
     per_user = context.keep(per_user_metrics(lists, truth, settings.ks))

@@ -27,6 +27,7 @@ from recsys_spark.errors import RecsysError, problem
 from recsys_spark.kernels.batches import ItemTexts, SequenceBatch, deal, plan_batches
 from recsys_spark.kernels.checkpoint import save_model
 from recsys_spark.kernels.communicator import Communicator
+from recsys_spark.kernels.precision import fast_precision
 from recsys_spark.kernels.progress import Progress
 from recsys_spark.kernels.sampling import TargetSampler
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer
@@ -182,7 +183,7 @@ def train_rank(
     sampler = TargetSampler(
         counts.numpy(), texts.known_items, plan.train["targets_per_row"], plan.train["random_negatives"]
     )
-    trainer = Trainer(model, texts, sampler, communicator, _settings(plan))
+    trainer = Trainer(model, texts, sampler, communicator, _settings(plan, fast_precision(device)))
     feed = PetastormFeed(
         shard, num_steps=plan_steps(plan.train_shards, plan.train["batch_rows"]), seed=plan.seed + communicator.rank
     )
@@ -244,9 +245,9 @@ def _make_model(plan: TrainPlan, target_counts: torch.Tensor, num_items: int) ->
     return model
 
 
-def _settings(plan: TrainPlan) -> TrainSettings:
+def _settings(plan: TrainPlan, precision: torch.dtype) -> TrainSettings:
     own = {name: plan.train[name] for name in TrainSettings.__dataclass_fields__ if name in plan.train}
-    return TrainSettings(**own, batch_tokens=plan.batch_tokens, seed=plan.seed)
+    return TrainSettings(**own, batch_tokens=plan.batch_tokens, seed=plan.seed, precision=precision)
 
 
 def _read_validation(files: Sequence[SnapshotFile]) -> list[SequenceBatch]:

@@ -16,6 +16,7 @@ from recsys_spark import columns as c
 from recsys_spark.bridges.model_files import open_model
 from recsys_spark.bridges.snapshot import Snapshot, read_batches
 from recsys_spark.kernels.grid import snap_to_grid
+from recsys_spark.kernels.precision import fast_precision
 from recsys_spark.kernels.text_encoder import encode_all
 from recsys_spark.kernels.two_tower import TwoTower
 
@@ -96,6 +97,7 @@ def _item_vectors(model: TwoTower, batch: pa.RecordBatch, batch_tokens: int) -> 
         _matrix(batch, c.TOKEN_IDS)[first_rows],
         batch.column(c.NUM_TOKENS).to_numpy()[first_rows],
         batch_tokens=batch_tokens,
+        precision=fast_precision(torch.device("cpu")),
     )
     items = torch.from_numpy(batch.column(c.ITEM_IDX).to_numpy().astype(np.int64))
     return model.item_vectors(torch.from_numpy(texts[text_of_row]), items).numpy()

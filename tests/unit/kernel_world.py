@@ -72,6 +72,7 @@ def make_settings(**changes: float) -> TrainSettings:
     usual = {
         "epochs": 3, "patience": 5, "learning_rate": 0.01, "encoder_learning_rate": 0.001, "weight_decay": 0.0,
         "warmup_share": 0.1, "live_texts": 4, "batch_tokens": 64, "validation_k": 5, "seed": 1,
+        "precision": torch.float32,
     }  # fmt: skip
     return TrainSettings(**{**usual, **changes})
 

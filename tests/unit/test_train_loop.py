@@ -161,8 +161,7 @@ def test_two_ranks_with_half_the_rows_train_the_same_model_as_one_rank_with_all(
         assert torch.allclose(one.float(), two.float(), atol=1e-3), name
 
 
-def test_losses_of_the_first_steps_are_the_golden_ones(monkeypatch):
-    monkeypatch.setattr("recsys_spark.kernels.train_loop.fast_precision", lambda _device: torch.float32)
+def test_losses_of_the_first_steps_are_the_golden_ones():
     tracker = ListTracker()
     fit(make_model(), [make_rows(16, seed=seed) for seed in range(20)], [make_rows(4)], tracker=tracker, epochs=1)
     golden = json.loads((Path(__file__).parents[1] / "golden" / "train_losses.json").read_text())
