@@ -237,6 +237,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _targets_can_happen(self) -> Config:
+        only, targets = self.events.event_type, self.split.target_event_types
+        if only is not None and only not in targets:
+            raise misfit(
+                where="split.target_event_types",
+                wanted=f"'{only}' among them, the type of all events (events.event_type)",
+                found=", ".join(targets),
+                do=f"Set split.target_event_types: [{only}], or map a source column to event_type.",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _template_is_fed(self) -> Config:
         named = set(re.findall(r"\{([^{}]*)\}", self.item_text.template))
         mapped = sorted(set(self.items.columns.values()))
