@@ -2,6 +2,9 @@
 
 import sys
 
+from pyspark.sql import functions as F
+
+from recsys_spark import columns as c
 from recsys_spark.checks import require_balance, require_few_rejected
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import EVENTS, EVENTS_REJECTED
@@ -13,7 +16,7 @@ from recsys_spark.tables.source import (
     require_columns,
     require_timestamp_format,
 )
-from recsys_spark.transforms.ingest import accepted, parse_events, rejected
+from recsys_spark.transforms.ingest import accepted, forget_accepted_raw, parse_events, refuse_known, rejected
 
 
 def run(context: Context) -> None:
@@ -21,6 +24,7 @@ def run(context: Context) -> None:
     require_timestamp_format(context.spark, settings.timestamp.format, "events")
     raw = read_source(context.spark, settings.source, "events")
     require_columns(raw, settings.columns, "events")
+    others = context.store.read_or_empty(EVENTS).where(F.col(c.BATCH) != settings.batch)
     parsed = context.keep(
         parse_events(
             raw,
@@ -29,6 +33,8 @@ def run(context: Context) -> None:
             timestamp=(settings.timestamp.format, settings.timestamp.zone),
             malformed=MALFORMED,
         )
+        .transform(refuse_known, others)
+        .transform(forget_accepted_raw)
     )
     num_read = context.count_source("events", count_rows(context.spark, settings.source))
     num_rejected = context.replace(EVENTS_REJECTED, rejected(parsed), batch=settings.batch)

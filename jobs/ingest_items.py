@@ -13,7 +13,7 @@ from recsys_spark.tables.source import (
     require_columns,
     require_timestamp_format,
 )
-from recsys_spark.transforms.ingest import accepted, parse_items, rejected
+from recsys_spark.transforms.ingest import accepted, forget_accepted_raw, parse_items, rejected
 from recsys_spark.transforms.items import number_new_items
 
 
@@ -28,7 +28,7 @@ def run(context: Context) -> None:
             columns=settings.columns,
             timestamp=(settings.timestamp.format, settings.timestamp.zone),
             malformed=MALFORMED,
-        )
+        ).transform(forget_accepted_raw)
     )
     num_read = context.count_source("items", count_rows(context.spark, settings.source))
     num_rejected = context.replace(ITEMS_REJECTED, rejected(parsed))

@@ -19,7 +19,9 @@ def run(context: Context) -> None:
         item_text=context.snapshot(ITEM_TEXT),
     )
     context.note(f"{trained.epochs} epochs, each of {train.rows:,} rows fed once, by count and checksum")
-    context.note(f"model {trained.model_name} version {trained.model_version}, validation NDCG {trained.metric:.4f}")
+    context.note(
+        f"model {trained.model_name} version {trained.model_version}, validation NDCG {trained.validation_ndcg:.4f}"
+    )
     row = as_model_row(trained, context.config.run.id)
     context.replace(MODELS, context.spark.createDataFrame([row], MODELS.schema))
 

@@ -55,6 +55,7 @@ EMBEDDING: Final = "embedding"
 INPUT_HASH: Final = "input_hash"
 ALPHA: Final = "alpha"
 OFFSET_B: Final = "offset_b"
+VALIDATION_NDCG: Final = "validation_ndcg"
 
 # lists
 RUN_ID: Final = "run_id"

@@ -91,7 +91,7 @@ class TrainedModel:
     tracking_run: str
     alpha: float
     offset_b: float
-    metric: float
+    validation_ndcg: float
 
 
 def train_model(
@@ -292,7 +292,7 @@ def _fit_and_register(
         tracking_run=registered.run_id,
         alpha=float(model.alpha.detach()),
         offset_b=float(model.offset_b),
-        metric=fitted.best_metric,
+        validation_ndcg=fitted.best_metric,
     )
 
 

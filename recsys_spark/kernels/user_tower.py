@@ -89,12 +89,15 @@ class _Layer(nn.Module):
         def split_heads(x_BLD: Tensor) -> Tensor:
             return x_BLD.view(*x_BLD.shape[:2], self._heads, -1).transpose(1, 2)
 
-        parts = (self.query(asking_BQD), *self.key_value(normed_BLD).chunk(2, dim=2))
+        query_BQD = self.query(asking_BQD)
+        key_BLD, value_BLD = self.key_value(normed_BLD).chunk(2, dim=2)
         if normed_BLD.device.type == "cpu":  # bfloat16 attention costs three times float32's there, backward most
-            parts = tuple(part.float() for part in parts)
-        with torch.autocast(normed_BLD.device.type, enabled=normed_BLD.is_cuda):
+            query_BQD, key_BLD, value_BLD = query_BQD.float(), key_BLD.float(), value_BLD.float()
+        with torch.autocast("cpu", enabled=False):
             attended_BHQd = nnf.scaled_dot_product_attention(
-                *(split_heads(part) for part in parts),
+                split_heads(query_BQD),
+                split_heads(key_BLD),
+                split_heads(value_BLD),
                 attn_mask=seen_B11L,
                 dropout_p=self._dropout if self.training else 0.0,
                 is_causal=is_causal,

@@ -162,7 +162,7 @@ MODELS: Final = Table(
         Column(c.TRACKING_RUN, "string", "the MLflow run that made it"),
         Column(c.ALPHA, "double", "scale of the cosine: score = alpha * cosine + offset_b"),
         Column(c.OFFSET_B, "double", "offset that makes exp(score) a share of the catalogue's probability"),
-        Column(c.METRIC, "double", "NDCG@20 of the next window on the validation rows, whole catalogue"),
+        Column(c.VALIDATION_NDCG, "double", "NDCG@`train.validation_k` on the validation window, whole catalogue"),
     ),
     key=(c.RUN_ID,),
     written_by="jobs/train.py",

@@ -10,11 +10,21 @@ from typing import Any
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
-from recsys_spark.errors import problem
+from recsys_spark.errors import Problem, RecsysError, problem
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
 _EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 _CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+
+_SPEED = {
+    # A partitioned write keeps a file open per slice instead of sorting all rows by it: a third of its time.
+    "spark.sql.maxConcurrentOutputFileWriters": "8",
+    # One BLAS thread per Python worker: Spark's tasks already fill the cores.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+    "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
+}
+"""What costs time when it is missing; a setting of the user's wins."""
 
 
 def build_session(
@@ -27,7 +37,9 @@ def build_session(
     """
     submitted = SparkConf()
     builder = SparkSession.builder.appName(app_name)
-    for name, value in {**_platform_settings(submitted), **_settings_as_text(settings)}.items():
+    results = _settings_of_results(submitted)
+    _require_unchanged(results, _settings_as_text(settings))
+    for name, value in {**_SPEED, **_settings_as_text(settings), **results}.items():
         builder = builder.config(name, value)
     if SparkContext._jvm is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
         own_jars = {"spark.jars": ",".join(delta_jars)} if delta_jars else {"spark.jars.packages": DELTA_PACKAGE}
@@ -53,7 +65,22 @@ def _settings_as_text(settings: Mapping[str, str | int | float | bool]) -> dict[
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in settings.items()}
 
 
-def _platform_settings(submitted: SparkConf) -> dict[str, str]:
+def _require_unchanged(results: Mapping[str, str], settings: Mapping[str, str]) -> None:
+    problems = [
+        Problem(
+            f"configuration, spark.{name}",
+            wanted=f"'{value}', which the tables depend on",
+            found=f"'{settings[name]}'",
+            do="Leave it out. (The zone of timestamps without one is events.timestamp.zone.)",
+        )
+        for name, value in results.items()
+        if settings.get(name, value) != value
+    ]
+    if problems:
+        raise RecsysError(problems)
+
+
+def _settings_of_results(submitted: SparkConf) -> dict[str, str]:
     """What the platform's results depend on; everything else is the user's to choose."""
     others = [name for name in submitted.get("spark.sql.extensions", "").split(",") if name and name != _EXTENSION]
     return {
@@ -62,12 +89,6 @@ def _platform_settings(submitted: SparkConf) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         # Petastorm reads whole Parquet files: a deletion vector would bring deleted rows back.
         "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
-        # A partitioned write keeps a file open per slice instead of sorting all rows by it: a third of its time.
-        "spark.sql.maxConcurrentOutputFileWriters": "8",
-        # One BLAS thread per Python worker: Spark's tasks already fill the cores.
-        "spark.executorEnv.OMP_NUM_THREADS": "1",
-        "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
-        "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pyspark.sql import DataFrame, DataFrameReader, SparkSession
@@ -146,15 +147,23 @@ def _load(spark: SparkSession, source: SourceConfig, section: str) -> DataFrame:
         rows = _load_jsonl(spark, source, section)
     else:
         rows = _reader(spark, source).load(source.path).withColumn(MALFORMED, F.lit(None).cast("string"))
-    file = F.lit(source.path) if source.format == "delta" else F.col("_metadata.file_path")
     return rows.withColumns(
-        {FILE: file, BLOCK: F.col("_metadata.file_block_start"), NUMBER: F.monotonically_increasing_id()}
+        {
+            FILE: F.col("_metadata.file_path"),
+            BLOCK: F.col("_metadata.file_block_start"),
+            NUMBER: F.monotonically_increasing_id(),
+        }
     )
 
 
 def _load_csv(spark: SparkSession, source: SourceConfig, section: str) -> DataFrame:
-    """Columns by the first file's header; a name without text (pandas' index) becomes _c0, _c1, … by its place."""
-    header = _reader(spark, source).options(header="false").load(source.path).first()
+    """Columns by the first file's header; a name without text (pandas' index) becomes _c0, _c1, … by its place.
+
+    Folders named as Hive does (day=monday/) give columns too, behind the others.
+    """
+    lines = _reader(spark, source).options(header="false").load(source.path)
+    folders = [name for name in lines.columns if not re.fullmatch(r"_c\d+", name)]
+    header = lines.drop(*folders).first()
     names = [] if header is None else [name or "" for name in header]
     own = [name.strip() or f"_c{place}" for place, name in enumerate(names)]
     repeated = sorted({name for name in own if [other.lower() for other in own].count(name.lower()) > 1})
@@ -165,10 +174,10 @@ def _load_csv(spark: SparkSession, source: SourceConfig, section: str) -> DataFr
             found=f"{', '.join(repeated)} more than once in {source.path}",
             do="Rename the columns in the source.",
         )
-    schema = StructType([StructField(name, StringType()) for name in [*names, MALFORMED]])
+    schema = StructType([StructField(name, StringType()) for name in [*names, MALFORMED, *folders]])
     reader = _reader(spark, source).schema(schema)
     rows = reader.options(header="true", mode="PERMISSIVE", columnNameOfCorruptRecord=MALFORMED).load(source.path)
-    return rows.toDF(*own, MALFORMED)
+    return rows.toDF(*own, MALFORMED, *folders)
 
 
 def _load_jsonl(spark: SparkSession, source: SourceConfig, section: str) -> DataFrame:

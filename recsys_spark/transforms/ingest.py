@@ -17,7 +17,7 @@ _ATTRIBUTE = "attributes."
 _READ_FROM_TEXT = (c.TS, c.VALUE, c.PRICE, c.AVAILABLE_FROM, c.AVAILABLE_TO)
 _MOMENT_TYPES = ("timestamp", "timestamp_ntz", "date")
 _BLANKS = " \t\r\n\u00a0\ufeff"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$"
+_NUMBER = r"^[+-]?(\d{1,200}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
 _FIRST_MOMENT, _LAST_MOMENT = "0001-01-02", "9999-12-30"
 """What Python's datetime can hold in any zone; seconds read as milliseconds land far behind it."""
 
@@ -80,6 +80,11 @@ def parse_items(raw: DataFrame, *, columns: Mapping[str, str], timestamp: tuple[
     return parsed.transform(_refuse_repeats, key=c.ITEM_ID)
 
 
+def forget_accepted_raw(parsed: DataFrame) -> DataFrame:
+    """The same rows; `raw`, most of their bytes, stays with the refused ones only."""
+    return parsed.withColumn(c.RAW, F.when(F.size(c.REASONS) > 0, F.col(c.RAW)))
+
+
 def accepted(parsed: DataFrame) -> DataFrame:
     """The rows without a reason to refuse them."""
     return parsed.where(F.size(c.REASONS) == 0)
@@ -90,6 +95,19 @@ def rejected(parsed: DataFrame) -> DataFrame:
     return parsed.where(F.size(c.REASONS) > 0).select(
         c.SOURCE, c.OFFSET, c.RAW, c.REASONS, F.current_timestamp().alias(c.REJECTED_AT)
     )
+
+
+def refuse_known(parsed: DataFrame, others: DataFrame) -> DataFrame:
+    """`parsed` with a reason for each sound event that another delivery brought before: EVENTS has it once.
+
+    `others` are rows of EVENTS of the other deliveries (key: event_id).
+    """
+    other = "other_batch"
+    known = others.select(c.EVENT_ID, F.col(c.BATCH).alias(other))
+    is_known = (F.size(c.REASONS) == 0) & F.col(other).isNotNull()
+    reason = F.concat(F.lit(f"{c.EVENT_ID} is known: batch '"), F.col(other), F.lit("' brought it"))
+    reasons = F.when(is_known, F.array(reason)).otherwise(F.col(c.REASONS))
+    return parsed.join(known, on=[c.EVENT_ID], how="left").withColumn(c.REASONS, reasons).drop(other)
 
 
 def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], malformed: str) -> DataFrame:
@@ -148,9 +166,15 @@ def _moment(told: DataFrame, name: str, timestamp: tuple[str, str]) -> Column:
     if kind is not None:
         return F.to_utc_timestamp(F.col(f"given_{name}").cast("timestamp"), zone)
     if pattern in ("epoch_seconds", "epoch_millis"):
-        return F.timestamp_seconds(_number(_told(name)) / (1000 if pattern == "epoch_millis" else 1))
+        return F.timestamp_seconds(_exact_seconds(_told(name), is_millis=pattern == "epoch_millis"))
     local = F.try_to_timestamp(_told(name), F.lit(pattern))
     return local if _names_a_zone(pattern) else F.to_utc_timestamp(local, zone)
+
+
+def _exact_seconds(told: Column, *, is_millis: bool) -> Column:
+    """Seconds to the microsecond, up to twelve digits of them; a double has not every thousandth of a second."""
+    number = F.when(told.rlike(_NUMBER), told.try_cast("decimal(21,6)" if is_millis else "decimal(18,6)"))
+    return (number / (1000 if is_millis else 1)).cast("decimal(18,6)")
 
 
 def _names_a_zone(pattern: str) -> bool:
@@ -190,7 +214,7 @@ def _reasons(faults: Sequence[_Fault]) -> Column:
 
 
 def _refuse_repeats(parsed: DataFrame, key: str) -> DataFrame:
-    """Of several sound rows with one key the first is kept, the others get a reason; `raw` stays with refused rows.
+    """Of several sound rows with one key the first is kept, the others get a reason.
 
     First is by file, place in the file and row: how Spark shares files out to tasks changes nothing. The window has the
     key alone, so that the store's check of it finds the rows where they are.
@@ -203,5 +227,4 @@ def _refuse_repeats(parsed: DataFrame, key: str) -> DataFrame:
     )
     is_repeat = is_sound & (F.sum(is_sound.cast("int")).over(up_to_here) > 1)
     repeated = F.when(is_repeat, F.array(F.lit(f"{key} is repeated"))).otherwise(F.col(c.REASONS))
-    with_reasons = parsed.withColumn(c.REASONS, repeated).drop(BLOCK)
-    return with_reasons.withColumn(c.RAW, F.when(F.size(c.REASONS) > 0, F.col(c.RAW)))
+    return parsed.withColumn(c.REASONS, repeated).drop(BLOCK)

@@ -1,0 +1,61 @@
+"""The session every job finds: Delta, UTC, and a plain word when Delta is missing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys_spark.errors import RecsysError
+from recsys_spark.tables.session import build_session
+
+pytestmark = pytest.mark.spark
+
+
+def test_the_session_is_in_utc_writes_delta_and_no_deletion_vectors(spark):
+    assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
+    assert spark.conf.get("spark.sql.catalog.spark_catalog") == "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+    assert "io.delta.sql.DeltaSparkSessionExtension" in spark.conf.get("spark.sql.extensions").split(",")
+    assert spark.conf.get("spark.databricks.delta.properties.defaults.enableDeletionVectors") == "false"
+
+
+def test_a_session_that_runs_already_takes_the_settings_as_spark_writes_them(spark):
+    again = build_session("again", {"spark.recsys.is_on": True, "spark.recsys.size": 3, "spark.recsys.word": "Yes"})
+    found = [again.conf.get(f"spark.recsys.{name}") for name in ("is_on", "size", "word")]
+    for name in ("is_on", "size", "word"):
+        spark.conf.unset(f"spark.recsys.{name}")
+    assert found == ["true", "3", "Yes"]
+    assert again.sparkContext is spark.sparkContext
+
+
+def test_settings_that_the_tables_depend_on_cannot_be_changed_and_all_are_told(spark):
+    """Text without a zone and `to_utc_timestamp` mean the session's zone: another one shifts every event."""
+    vectors = "spark.databricks.delta.properties.defaults.enableDeletionVectors"
+    with pytest.raises(RecsysError) as told:
+        build_session("again", {"spark.sql.session.timeZone": "Europe/Berlin", vectors: True, "spark.x": 1})
+    assert [(problem.where, problem.found) for problem in told.value.problems] == [
+        ("configuration, spark.spark.sql.session.timeZone", "'Europe/Berlin'"),
+        (f"configuration, spark.{vectors}", "'true'"),
+    ]
+    assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
+
+
+def test_a_setting_said_again_as_it_is_does_no_harm(spark):
+    assert build_session("again", {"spark.sql.session.timeZone": "UTC"}).sparkContext is spark.sparkContext
+
+
+def test_a_spark_without_delta_names_the_flag_to_add():
+    code = (
+        "from pyspark.sql import SparkSession; from recsys_spark.tables.session import build_session\n"
+        "SparkSession.builder.master('local[1]').config('spark.ui.enabled', False).getOrCreate()\n"
+        "build_session('late', {})"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "SPARK_LOCAL_IP": "127.0.0.1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stderr.strip().splitlines()[-1] == (
+        "recsys_spark.errors.RecsysError: Spark's class path: wanted Delta Lake "
+        "(io.delta.sql.DeltaSparkSessionExtension); found no such class. "
+        "Add --packages io.delta:delta-spark_2.13:4.0.1 (or --jars with its jars) to spark-submit."
+    )

@@ -1,0 +1,233 @@
+"""The store replaces one slice in one commit, checked before it is written."""
+
+from dataclasses import replace
+
+import pytest
+from pyspark.errors import PySparkException
+from pyspark.sql import functions as F
+
+from recsys_spark.errors import RecsysError
+from recsys_spark.tables.catalog import TABLES
+from recsys_spark.tables.contract import Column, Table
+from recsys_spark.tables.store import Commit, Store
+
+pytestmark = pytest.mark.spark
+
+SALES = Table(
+    name="SALES",
+    meaning="One sale of a shop.",
+    columns=(
+        Column("shop", "string", "who sold"),
+        Column("id", "bigint", "number of the sale"),
+        Column("price", "double", "what was paid"),
+    ),
+    key=("shop", "id"),
+    written_by="jobs/sell.py",
+    slice_by=("shop",),
+    partition_by=("shop",),
+    checks={"a price is paid": "price > 0"},
+)
+STOCK = replace(SALES, name="STOCK", slice_by=(), partition_by=(), written_by="jobs/stock.py")
+NORTH = "it's C:\\north\n50%/=ä' OR '1' = '1\\"
+NOTHING = "Nothing was written. Look at what jobs/sell.py reads and makes."
+MEND = "Mend the transform that makes it, or the contract in tables/catalog.py."
+
+
+def sales(spark, *rows):
+    """(id, price) of one shop."""
+    return spark.createDataFrame(list(rows), "id bigint, price double")
+
+
+def stock(spark, *rows, columns="shop string, id bigint, price double"):
+    return spark.createDataFrame(list(rows), columns)
+
+
+def rows_of(rows):
+    return sorted(tuple(row) for row in rows.collect())
+
+
+@pytest.fixture(scope="module")
+def shops(spark, tmp_path_factory):
+    """A store with four commits: north (whose name has all that SQL and folders read otherwise), south, north, east."""
+    store = Store(spark, str(tmp_path_factory.mktemp("a warehouse")) + "/")
+    commits = [
+        store.replace(SALES, sales(spark, (1, 1.0), (2, 2.0)), {"shop": NORTH}),
+        store.replace(SALES, sales(spark, (1, 9.0)), {"shop": "south", "of no slice": "x"}),
+        store.replace(SALES, stock(spark, ("another", 3, 3.0)), {"shop": NORTH}),
+        store.append(SALES, stock(spark, ("east", 1, 5.0), (NORTH, 4, 4.0))),
+    ]
+    assert commits == [Commit(0, 2), Commit(1, 1), Commit(2, 1), Commit(3, 2)], "one commit a write"
+    return store
+
+
+@pytest.fixture
+def refused(shops):
+    """The messages of a write that is refused, which has left every row where it was."""
+
+    def messages(write):
+        with pytest.raises(RecsysError) as raised:
+            write(shops)
+        assert shops.version(SALES) == 3
+        assert rows_of(shops.read(SALES)) == [
+            ("east", 1, 5.0), (NORTH, 3, 3.0), (NORTH, 4, 4.0), ("south", 1, 9.0),
+        ]  # fmt: skip
+        return [str(each) for each in raised.value.problems]
+
+    return messages
+
+
+# --- writing and reading ---------------------------------------------------------------------------------------------
+
+
+def test_replace_touches_exactly_its_own_slice_whatever_its_name_and_append_adds(shops):
+    states = [rows_of(shops.read(SALES, version)) for version in (0, 1, 2, 3)]
+    assert states == [
+        [(NORTH, 1, 1.0), (NORTH, 2, 2.0)],
+        [(NORTH, 1, 1.0), (NORTH, 2, 2.0), ("south", 1, 9.0)],
+        [(NORTH, 3, 3.0), ("south", 1, 9.0)],
+        [("east", 1, 5.0), (NORTH, 3, 3.0), (NORTH, 4, 4.0), ("south", 1, 9.0)],
+    ]
+
+
+def test_a_table_without_slices_is_replaced_whole_also_by_nothing(spark, tmp_path):
+    store = Store(spark, str(tmp_path))
+    assert store.version(STOCK) is None
+    assert (rows_of(store.read_or_empty(STOCK)), store.read_or_empty(STOCK).schema) == ([], STOCK.schema)
+    store.replace(STOCK, stock(spark, ("a", 1, 1.0), ("b", 1, 1.0)), {})
+    assert rows_of(store.read_or_empty(STOCK)) == [("a", 1, 1.0), ("b", 1, 1.0)]
+    assert store.replace(STOCK, stock(spark), {}) == Commit(version=1, rows=0)
+    assert rows_of(store.read(STOCK)) == []
+
+
+def test_what_is_not_there_names_the_job_to_run(shops):
+    def told(table, version=None):
+        with pytest.raises(RecsysError) as raised:
+            shops.read(table, version)
+        return str(raised.value)
+
+    assert not shops.root.endswith("/")
+    assert told(STOCK) == (
+        f"table STOCK: wanted a Delta table at {shops.root}/stock; found none. "
+        "Run jobs/stock.py with the same `warehouse` first."
+    )
+    assert told(SALES, 9) == (
+        f"table SALES, version 9: wanted a Delta table at {shops.root}/sales; found its versions end at 3. "
+        "Run jobs/sell.py with the same `warehouse` first."
+    )
+
+
+def test_rows_that_the_stage_keeps_stay_kept_and_others_are_released(spark, tmp_path):
+    store = Store(spark, str(tmp_path))
+    held = spark.sparkContext._jsc.getPersistentRDDs
+    kept = stock(spark, ("a", 1, 1.0), ("b", 2, 2.0)).persist()
+    kept.count()
+    before = held().size()
+    store.replace(STOCK, kept.where("id = 2"), {})
+    store.replace(STOCK, kept.groupBy("shop", "id").agg(F.max("price").alias("price")), {})
+    with pytest.raises(RecsysError):
+        store.replace(STOCK, stock(spark, ("a", 1, -1.0)), {})
+    assert (held().size(), kept.storageLevel.useMemory) == (before, True)
+    kept.unpersist()
+    assert rows_of(store.read(STOCK)) == [("a", 1, 1.0), ("b", 2, 2.0)]
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_a_broken_rule_leaves_the_old_slice_and_every_one_is_told(spark, refused):
+    faulty = sales(spark, (1, 1.0), (1, 2.0), (None, 3.0), (4, -1.0), (5, None))
+    assert refused(lambda store: store.replace(SALES, faulty, {"shop": NORTH})) == [
+        f"table SALES: wanted no null key (shop, id); found 1 of 5 rows with one. {NOTHING}",
+        f"table SALES: wanted no repeated key (shop, id); found 1 of 5 rows with one. {NOTHING}",
+        f"table SALES: wanted every row to pass 'a price is paid'; found 2 of 5 rows that do not. {NOTHING}",
+    ]
+
+
+def test_rows_to_append_are_checked_too(spark, refused):
+    twice = stock(spark, ("west", 1, 1.0), ("west", 1, 1.0), ("west", 1, 1.0))
+    assert refused(lambda store: store.append(SALES, twice)) == [
+        f"table SALES: wanted no repeated key (shop, id); found 2 of 3 rows with one. {NOTHING}"
+    ]
+
+
+def test_another_type_and_a_missing_column_are_errors_and_never_a_cast(spark, refused):
+    other = spark.createDataFrame([(1, 1)], "id int, cost int")
+    assert refused(lambda store: store.replace(SALES, other, {"shop": NORTH})) == [
+        f"table SALES, column id: wanted bigint; found int. {MEND}",
+        f"table SALES, column price: wanted double; found no such column. {MEND}",
+    ]
+
+
+def test_a_table_of_another_shape_is_neither_read_nor_replaced(spark, tmp_path):
+    store = Store(spark, str(tmp_path))
+    stock(spark, ("a", 1, 1.0), columns="shop string, id int, price double").write.format("delta").save(
+        store.path(STOCK)
+    )
+    for use in (lambda: store.read(STOCK), lambda: store.replace(STOCK, stock(spark, ("b", 2, 2.0)), {})):
+        with pytest.raises(RecsysError) as raised:
+            use()
+        assert str(raised.value) == (
+            "table STOCK, column id: wanted bigint; found int. "
+            f"Another release wrote {tmp_path}/stock: remove it, run jobs/stock.py."
+        )
+
+
+def test_a_file_that_breaks_while_it_is_read_is_named(spark, refused, tmp_path):
+    sales(spark, (1, 1.0)).coalesce(1).write.parquet(str(tmp_path / "in"))
+    rows = spark.read.parquet(str(tmp_path / "in"))
+    (part,) = (tmp_path / "in").glob("part-*")
+    part.write_bytes(b"no Parquet at all")
+    (message,) = refused(lambda store: store.replace(SALES, rows, {"shop": NORTH}))
+    assert message.startswith("table SALES: wanted rows from files that can be read; found ")
+    assert part.name in message and "\n" not in message and "\tat " not in message
+    assert message.endswith(" Nothing was written. Mend or remove that file, then run the job again.")
+
+
+def test_a_failure_that_is_not_about_a_file_stays_what_it_is(spark, shops):
+    rows = sales(spark, (1, 1.0)).withColumn("price", F.raise_error(F.lit("our own fault")).cast("double"))
+    with pytest.raises(PySparkException, match="our own fault"):
+        shops.replace(SALES, rows, {"shop": NORTH})
+    assert shops.version(SALES) == 3
+
+
+# --- the warehouse itself --------------------------------------------------------------------------------------------
+
+
+def test_a_text_beside_the_tables_is_overwritten_whole(spark, tmp_path):
+    store = Store(spark, str(tmp_path / "new"))
+    store.write_text("report.html", "a longer text than the next")
+    assert store.write_text("report.html", "Größe ✓\n") == f"{tmp_path}/new/report.html"
+    assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == "Größe ✓\n"
+
+
+def test_trying_a_warehouse_leaves_nothing_in_it(spark, tmp_path):
+    Store(spark, str(tmp_path / "new")).require_writable()
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("root", ["FOLDER/a_file", "FOLDER/a_file/below", "nowhere://bucket/warehouse"])
+def test_a_warehouse_that_cannot_be_written_is_told_with_the_cause(spark, tmp_path, root):
+    (tmp_path / "a_file").touch()
+    root = root.replace("FOLDER", str(tmp_path))
+    with pytest.raises(RecsysError) as raised:
+        Store(spark, root).require_writable()
+    message = str(raised.value)
+    assert message.startswith(f"warehouse {root}: wanted a folder that can be written; found ")
+    assert ("No FileSystem for scheme" if "://" in root else "a_file") in message.partition("; found ")[2]
+    assert message.endswith(". Set `warehouse` to a folder or URI you may write to.")
+
+
+# --- contracts -------------------------------------------------------------------------------------------------------
+
+
+def test_select_takes_the_columns_of_the_contract_in_their_order(spark):
+    chosen = SALES.select(stock(spark, (1.0, "x", "a", 7), columns="price double, more string, shop string, id bigint"))
+    assert (chosen.columns, rows_of(chosen)) == (["shop", "id", "price"], [("a", 7, 1.0)])
+    assert [(field.name, field.nullable) for field in SALES.schema] == [("shop", False), ("id", False), ("price", True)]
+
+
+def test_spark_understands_every_type_and_check_of_the_catalogue(spark):
+    for table in TABLES:
+        empty = spark.createDataFrame([], table.schema)
+        assert empty.dtypes == [(column.name, column.sql_type) for column in table.columns]
+        assert table.count_faults(empty).columns == ["rows", "null key", "repeated key", *table.checks]
