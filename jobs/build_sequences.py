@@ -2,15 +2,17 @@
 
 import sys
 
+from recsys_spark import columns as c
 from recsys_spark.checks import count_unknown_items, require_splits
 from recsys_spark.runner import Context, Stage, main
-from recsys_spark.tables.catalog import EVENTS, ITEM_INDEX, SEQUENCES
+from recsys_spark.tables.catalog import EVENTS, ITEM_INDEX, ITEMS, SEQUENCES
 from recsys_spark.transforms.sequences import build_sequences, number_events, plan_cut_offs, spread_over_files
 
 
 def run(context: Context) -> None:
     settings, split = context.config.sequences, context.config.split
-    events, index = context.read(EVENTS), context.read(ITEM_INDEX)
+    events = context.read(EVENTS)
+    index = context.read(ITEM_INDEX).join(context.read(ITEMS), on=[c.ITEM_ID], how="left_semi")
     context.note_count(count_unknown_items(events, index), "events of items that are in no catalogue: left out")
     sequences = context.keep(
         build_sequences(
@@ -36,7 +38,7 @@ def run(context: Context) -> None:
 STAGE = Stage(
     name="build_sequences",
     run=run,
-    reads=(EVENTS, ITEM_INDEX),
+    reads=(EVENTS, ITEMS, ITEM_INDEX),
     writes=(SEQUENCES,),
     sections=("sequences", "split", "run.seed"),
 )

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from recsys_spark import columns as c
 from recsys_spark.config import SplitConfig
 from recsys_spark.errors import problem
-from recsys_spark.kernels.train_loop import CHECKSUM_MODULUS
+from recsys_spark.kernels.batches import CHECKSUM_MODULUS
 from recsys_spark.tables.store import first_row
 
 

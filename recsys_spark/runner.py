@@ -242,7 +242,11 @@ def open_session(name: str, config: Config) -> SparkSession:
     """The session of a job; the warehouse is tried at once, not hours later."""
     given = os.environ.get("RECSYS_DELTA_JARS", "")
     spark = build_session(f"recsys_spark {name}", config.spark, delta_jars=list_jars(given))
-    Store(spark, config.warehouse).require_writable()
+    try:
+        Store(spark, config.warehouse).require_writable()
+    except RecsysError:
+        spark.stop()
+        raise
     return spark
 
 

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int32]
 
+CHECKSUM_MODULUS = 2**31 - 1
+"""Row ids are summed modulo this prime: Spark and the ranks add the same numbers without overflow."""
+
 
 @dataclass(frozen=True)
 class SequenceBatch:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from recsys_spark.kernels.batches import ItemTexts, SequenceBatch
+from recsys_spark.kernels.batches import CHECKSUM_MODULUS, ItemTexts, SequenceBatch
 from recsys_spark.kernels.communicator import Communicator
 from recsys_spark.kernels.losses.sampled_softmax import sampled_softmax
 from recsys_spark.kernels.progress import Progress
@@ -68,10 +68,6 @@ class TrainResult:
     validations: list[Validation]
     rows_fed: int
     rows_checksum: int
-
-
-CHECKSUM_MODULUS = 2**31 - 1
-"""Row ids are summed modulo this prime: Spark and the ranks add the same numbers without overflow."""
 
 
 class Trainer:

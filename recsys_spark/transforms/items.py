@@ -12,6 +12,17 @@ from recsys_spark.errors import did_you_mean, problem
 
 _FIELDS = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.BRAND, c.CATEGORY, c.PRICE)
 _ATTRIBUTE = "attributes."
+_CLEANING = (
+    (r"<[^<>]{1,200}>|[\p{Cntrl}\u00a0]|\(\s*\)|\[\s*\]", " "),  # markup, control characters, brackets around nothing
+    (r"\s+", " "),
+    (r"^ ?- | -(?= - | ?[,;:|/.]( |$)| ?$)", " "),  # dashes beside nothing
+    (r"\s+", " "),
+    (r"(?<=^|[,;:|/.]) ?[,;:|/.](?= |$)|[,;:|/] (?=[,;:|/.])", ""),  # commas and the like beside nothing
+    (r" (?=[,;:.]( |$))", ""),
+    (r"\s+", " "),
+    (r"^[\s,;:|/.]+|[\s,;:|/]+$", ""),
+)
+"""What is replaced in a text, in this order."""
 
 
 def number_new_items(items: DataFrame, index: DataFrame) -> DataFrame:
@@ -58,11 +69,9 @@ def render_template(template: str) -> Column:
 
 def clean_text(text: Column) -> Column:
     """Without markup, control characters, doubled blanks and the punctuation that empty fields leave behind."""
-    without_markup = F.regexp_replace(text, r"<[^<>]{1,200}>|[\p{Cntrl}\u00a0]", " ")
-    single_blanks = F.regexp_replace(without_markup, r"\s+", " ")
-    no_orphans = F.regexp_replace(single_blanks, r"(?<=^|[,;:|/.]) ?[,;:|/.](?= |$)|[,;:|/] (?=[,;:|/.])", "")
-    attached = F.regexp_replace(no_orphans, r" (?=[,;:.]( |$))", "")
-    return F.regexp_replace(F.regexp_replace(attached, r"\s+", " "), r"^[\s,;:|/.]+|[\s,;:|/]+$", "")
+    for pattern, replacement in _CLEANING:
+        text = F.regexp_replace(text, pattern, replacement)
+    return text
 
 
 def _field(name: str) -> Column:

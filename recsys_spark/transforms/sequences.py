@@ -135,7 +135,7 @@ def _columns(max_events: int, max_targets: int) -> list[Column]:
     as_of = F.col(f"cut_off.{c.AS_OF}")
 
     def hours(event: Column) -> Column:
-        return F.floor((F.unix_timestamp(as_of) - F.unix_timestamp(event["ts"])) / 3600).cast("int")
+        return F.floor((F.unix_micros(as_of) - F.unix_micros(event["ts"])) / F.lit(3_600_000_000)).cast("int")
 
     arrays = {
         c.EVENT_ITEMS: _pad(F.transform("known", lambda event: event["item"]), max_events, PAD),

@@ -1,0 +1,199 @@
+"""What Spark plans for the transforms: no row goes to Python, and ranking drops rows before it shuffles them."""
+
+import inspect
+import pkgutil
+import re
+from datetime import UTC, datetime
+from importlib import import_module
+
+import pytest
+from pyspark.sql import functions as F
+
+import recsys_spark.evaluation
+import recsys_spark.transforms
+from recsys_spark.config import EvaluateConfig
+from recsys_spark.evaluation import baselines, metrics
+from recsys_spark.tables import catalog
+from recsys_spark.transforms import blend, history, ingest, items, order, sequences, users
+
+pytestmark = pytest.mark.spark
+
+START, END = datetime(2020, 6, 1, tzinfo=UTC), datetime(2020, 6, 29, tzinfo=UTC)
+MARKS = ("BatchEvalPython", "ArrowEvalPython", "MapInArrow", "MapInPandas", "InPandas")
+EVALUATE = EvaluateConfig(
+    ks=[10], popular_days=30, personal_decay_days=30, knn_history=5, knn_neighbours=5, bootstrap_replicates=2
+)
+TIMELINE = {
+    "cut_offs": [sequences.CutOff("train", START, END)], "max_events": 4, "max_targets": 2, "event_types": ["view"],
+    "target_event_types": ["view"], "seed": 1,
+}  # fmt: skip
+
+
+def plan_of(rows):
+    """Every stage of the plan as text: parsed, analysed, optimised, physical."""
+    return rows._jdf.queryExecution().toString()
+
+
+def marks(rows):
+    return [mark for mark in MARKS if mark in plan_of(rows)]
+
+
+@pytest.fixture(scope="module")
+def tables(spark):
+    """`tables("user_id string")`: many rows of those columns, of which Spark knows nothing but their types."""
+
+    def make(ddl):
+        told = F.from_json(F.col("id").cast("string"), ddl).alias("told")
+        return spark.range(10**6).select(told).select("told.*")
+
+    return make
+
+
+class Frames:
+    """The arguments that transforms take."""
+
+    def __init__(self, make):
+        def of(table, more=""):
+            return make(", ".join(f"`{column.name}` {column.sql_type}" for column in table.columns) + more)
+
+        self.events, self.items, self.index = of(catalog.EVENTS), of(catalog.ITEMS), of(catalog.ITEM_INDEX)
+        self.numbered = of(catalog.EVENTS, ", item_idx int")
+        self.towers, self.sequences, self.blends = of(catalog.CANDIDATES), of(catalog.SEQUENCES), of(catalog.BLENDS)
+        self.users = make("user_id string")
+        self.vectors = of(catalog.USER_EMBEDDINGS)
+        self.raw = make(
+            "who string, what string, at string, _recsys_malformed string, _recsys_file string, "
+            "_recsys_block bigint, _recsys_number bigint"
+        )
+        self.parsed = of(catalog.EVENTS_REJECTED, ", event_id string")
+        self.counts = make("user_id string, item_id string, score double, num_events int, last_ts timestamp")
+        self.blended = make("tower_weight double, seen_rule string, user_id string, item_id string, score double")
+        self.lists = make("method string, slice string, user_id string, item_id string, rank int")
+        self.truth = make("slice string, user_id string, item_id string")
+        self.scored = make("slice string, user_id string, item_id string, score double")
+        self.popular = make("item_id string, score double")
+        self.heaviest = make("user_id string, item_id string, weight double, norm double")
+        self.per_user = make(
+            "method string, slice string, user_id string, k int, ndcg double, recall double, precision double, "
+            "mrr double"
+        )
+
+
+@pytest.fixture(scope="module")
+def frames(tables):
+    return Frames(tables)
+
+
+WHEN = {"as_of": START}
+DECAY = {**WHEN, "decay_days": 9.0}
+STAMP = ("yyyy-MM-dd", "UTC")
+EVENT_MAP, ITEM_MAP = {"who": "user_id", "what": "item_id", "at": "ts"}, {"what": "item_id", "who": "attributes.who"}
+
+CASES = {
+    blend.tower_gains: lambda f: blend.tower_gains(f.towers),
+    blend.blend_candidates: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends),
+    blend.rank_blends: lambda f: blend.rank_blends(f.blended, list_size=5),
+    blend.measure_weights: lambda f: blend.measure_weights(f.towers, f.counts, f.blends, f.truth, k=10),
+    blend.best_weight: lambda f: blend.best_weight(f.blends),
+    history.before: lambda f: history.before(f.events, START),
+    history.within: lambda f: history.within(f.events, START, END),
+    history.of_types: lambda f: history.of_types(f.events, ["view"]),
+    history.seen_items: lambda f: history.seen_items(f.events),
+    history.decayed_counts: lambda f: history.decayed_counts(f.events, **DECAY),
+    history.history_candidates: lambda f: history.history_candidates(f.events, **DECAY, top_k=5),
+    ingest.parse_events: lambda f: ingest.parse_events(
+        f.raw, columns=EVENT_MAP, event_type="view", timestamp=STAMP, malformed="_recsys_malformed"
+    ),
+    ingest.parse_items: lambda f: ingest.parse_items(
+        f.raw, columns=ITEM_MAP, timestamp=STAMP, malformed="_recsys_malformed"
+    ),
+    ingest.forget_accepted_raw: lambda f: ingest.forget_accepted_raw(f.parsed),
+    ingest.refuse_known: lambda f: ingest.refuse_known(f.parsed, f.events),
+    ingest.accepted: lambda f: ingest.accepted(f.parsed),
+    ingest.rejected: lambda f: ingest.rejected(f.parsed),
+    items.number_new_items: lambda f: items.number_new_items(f.items, f.index),
+    items.render_text: lambda f: items.render_text(f.items, f.index, template="{title}, {attributes.size}"),
+    order.keep_best: lambda f: order.keep_best(f.counts, "user_id", num_rows=5),
+    sequences.number_events: lambda f: sequences.number_events(f.events, f.index),
+    sequences.build_sequences: lambda f: sequences.build_sequences(f.numbered, **TIMELINE),
+    sequences.spread_over_files: lambda f: sequences.spread_over_files(f.sequences, num_files=3),
+    users.with_seen_items: lambda f: users.with_seen_items(f.vectors, f.numbered),
+    baselines.popularity: lambda f: baselines.popularity(f.events, **WHEN, popular_days=30),
+    baselines.popular_lists: lambda f: baselines.popular_lists(f.popular, f.counts, f.users, list_size=5),
+    baselines.fill_lists: lambda f: baselines.fill_lists(f.scored, f.lists, method="m", list_size=5),
+    baselines.personal_scores: lambda f: baselines.personal_scores(f.counts, f.popular, f.users),
+    baselines.heaviest_items: lambda f: baselines.heaviest_items(f.counts, knn_history=5),
+    baselines.nearest_items: lambda f: baselines.nearest_items(f.heaviest, knn_neighbours=5),
+    baselines.item_knn_scores: lambda f: baselines.item_knn_scores(f.counts, f.users, knn_history=5, knn_neighbours=5),
+    baselines.baseline_lists: lambda f: baselines.baseline_lists(
+        f.popular, f.counts, f.users, list_size=5, settings=EVALUATE
+    ),
+    metrics.as_lists: lambda f: metrics.as_lists(f.towers, method="m"),
+    metrics.truth_slices: lambda f: metrics.truth_slices(f.events, f.counts),
+    metrics.per_user_metrics: lambda f: metrics.per_user_metrics(f.lists, f.truth, [10]),
+    metrics.summarise: lambda f: metrics.summarise(f.per_user, replicates=3, seed=1),
+    metrics.coverage: lambda f: metrics.coverage(f.lists, f.items, [10]),
+    # functions of columns
+    blend.reason: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends).select(
+        blend.reason(as_of=START, event_types=["view"])
+    ),
+    history.age_days: lambda f: f.events.select(history.age_days("ts", as_of=START)),
+    items.render_template: lambda f: f.items.select(items.render_template("{title}, {attributes.size}")),
+    items.clean_text: lambda f: f.items.select(items.clean_text(F.col("title"))),
+    order.rank_in: lambda f: f.counts.select(order.rank_in("user_id")),
+    order.exact_sum: lambda f: f.counts.agg(order.exact_sum(F.col("score"), digits=9)),
+    metrics.slice_of: lambda f: f.towers.select(metrics.slice_of(F.col("seen_rule"))),
+    metrics.discounted_gain: lambda f: f.sequences.select(metrics.discounted_gain(F.col("event_items"))),
+    metrics.poisson_weight: lambda f: f.users.withColumn("replicate", F.lit(1)).select(metrics.poisson_weight(1)),
+}
+
+
+def name_of(function):
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+
+
+def test_every_public_function_of_frames_and_columns_is_planned_here():
+    found = set()
+    for package in (recsys_spark.transforms, recsys_spark.evaluation):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            for name, function in inspect.getmembers(import_module(module.name), inspect.isfunction):
+                is_own = function.__module__ == module.name and not name.startswith("_")
+                if is_own and function.__annotations__["return"] in ("DataFrame", "Column"):
+                    found.add(name_of(function))
+    assert sorted(found) == sorted(map(name_of, CASES))
+
+
+def test_the_search_finds_each_kind_of_python_rows(tables):
+    def keep(batches):
+        yield from batches
+
+    rows = tables("a string")
+    assert marks(rows.select(F.udf(str)("a")))[0] == "BatchEvalPython"
+    assert "ArrowEvalPython" in marks(rows.select(F.pandas_udf(lambda a: a, "string")("a")))
+    assert "MapInArrow" in marks(rows.mapInArrow(keep, "a string"))
+    assert "MapInPandas" in marks(rows.mapInPandas(keep, "a string"))
+    assert "InPandas" in marks(rows.groupBy("a").applyInPandas(lambda group: group, "a string"))
+    assert marks(rows.where("a = 'Python'")) == []
+
+
+@pytest.mark.parametrize("function", CASES, ids=name_of)
+def test_no_row_of_a_transform_goes_to_python(frames, function):
+    assert marks(CASES[function](frames)) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "rankings"),
+    [
+        (order.keep_best, 1), (history.history_candidates, 1), (blend.rank_blends, 1), (baselines.nearest_items, 1),
+        (baselines.fill_lists, 2),
+    ],
+)  # fmt: skip
+def test_ranking_drops_rows_before_it_shuffles_them(frames, function, rankings):
+    physical = plan_of(CASES[function](frames)).partition("== Physical Plan ==")[2]
+    steps = re.findall(r"WindowGroupLimit .*(Final|Partial)$|(Exchange) hashpartitioning", physical, re.MULTILINE)
+    found = " ".join(limit or exchange for limit, exchange in steps)
+    assert found.count("Final Exchange Partial") == rankings, "the plan is read from its end: a limit on either side"
+
+
+def test_ranking_without_a_limit_keeps_every_row(frames):
+    assert "WindowGroupLimit" not in plan_of(CASES[order.rank_in](frames))

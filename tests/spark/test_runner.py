@@ -1,0 +1,370 @@
+"""A stage is done again when something it depends on changed, and only then; a failed one leaves no trace."""
+
+import importlib
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from pyspark.sql import Row
+
+import jobs
+from recsys_spark.errors import RecsysError
+from recsys_spark.lineage import code_hash
+from recsys_spark.pipeline import summarise
+from recsys_spark.runner import Outcome, Stage, list_jars, parse_arguments, run_stage
+from recsys_spark.tables.catalog import BLENDS, ITEM_INDEX, MODELS, RUNS
+from recsys_spark.tables.source import list_files
+from recsys_spark.tables.store import Store
+from tests.small_warehouse import CONF, config_of
+
+pytestmark = pytest.mark.spark
+
+CODE = '''
+from pyspark.sql import functions as F
+from recsys_spark.tables.catalog import BLENDS, ITEM_INDEX
+
+KEPT = []
+
+class Started(Exception):
+    """The stage was not skipped."""
+
+def start_only(context):
+    raise Started
+
+def run(context):
+    """BLENDS: the largest number, a setting, and how many items there are."""
+    items = context.keep(context.read(ITEM_INDEX))
+    KEPT.append(items)
+    context.note_count(0, "things that are not worth a word")
+    context.note_count(items.count(), "items")
+    blend_k = float(context.config.rank.blend_k)
+    context.replace(BLENDS, items.agg(
+        F.max("item_idx").cast("double").alias("tower_weight"), F.lit(blend_k).alias("score"),
+        F.count("*").alias("num_users"),
+    ))
+
+def write_no_table(context):
+    context.note(f"blend_k is {context.config.rank.blend_k}")
+
+def write_and_fail(context):
+    run(context)
+    raise OSError("disk full")
+
+def break_the_contract(context):
+    rows = context.keep(context.read(ITEM_INDEX))
+    KEPT.append(rows)
+    context.replace(BLENDS, rows.select(
+        F.lit(None).cast("double").alias("tower_weight"), F.lit(0.0).alias("score"),
+        F.lit(1).cast("long").alias("num_users"),
+    ))
+
+def ask_for_an_unknown_slice(context):
+    context.read_slice(BLENDS, run_id="main", tower_weight="5.0")
+'''
+
+
+@pytest.fixture(scope="module")
+def home(spark, tmp_path_factory):
+    """A folder with the job `tiny`, a source file and a warehouse of three items in which the job was done once."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "tiny.py").write_text(CODE)
+    (folder / "source.csv").write_text("a\n1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "__path__", [*jobs.__path__, str(folder)])
+        importlib.invalidate_caches()
+        store = Store(spark, str(folder / "template"))
+        store.append(ITEM_INDEX, items(spark, "a", "b", "c"))
+        run_stage(stage(folder), spark, config_of(store.root))
+        yield folder
+    sys.modules.pop("jobs.tiny")
+
+
+def items(spark, *ids, start=0):
+    return spark.createDataFrame([(item, start + place) for place, item in enumerate(ids)], ITEM_INDEX.schema)
+
+
+def stage(folder, run=None, **changes):
+    usual = {
+        "name": "tiny", "reads": (ITEM_INDEX,), "writes": (BLENDS,), "sections": ("run.id", "rank.blend_k"),
+        "sources": lambda spark, _config: list_files(spark, str(folder / "source.csv")),
+    }  # fmt: skip
+    return Stage(run=run or importlib.import_module("jobs.tiny").run, **{**usual, **changes})
+
+
+class World:
+    """A copy of the warehouse of `home`, to be changed by one test."""
+
+    def __init__(self, spark, home, folder):
+        shutil.copytree(home / "template", folder / "warehouse")
+        self.home, self.spark, self.store = home, spark, Store(spark, str(folder / "warehouse"))
+
+    def run(self, *settings, force=False, **changes):
+        return run_stage(stage(self.home, **changes), self.spark, config_of(self.store.root, *settings), force=force)
+
+    def is_work(self, *settings):
+        """Whether the stage would be done; it stops before it reads or writes."""
+        tiny = importlib.import_module("jobs.tiny")
+        try:
+            return not self.run(*settings, run=tiny.start_only).skipped
+        except tiny.Started:
+            return True
+
+    def blends(self):
+        return sorted(tuple(row) for row in self.store.read(BLENDS).collect())
+
+    def records(self):
+        return [row.asDict() for row in self.store.read(RUNS).orderBy("finished_at").collect()]
+
+
+@pytest.fixture
+def world(spark, home, tmp_path):
+    return World(spark, home, tmp_path)
+
+
+@pytest.fixture
+def edit(home):
+    """Adds to a file of `home` for one test; afterwards it is as before, its time of change too."""
+    before = {}
+
+    def add(name, text):
+        before[name] = (home / name).read_text(), (home / name).stat()
+        (home / name).write_text(before[name][0] + text)
+
+    yield add
+    for name, (text, status) in before.items():
+        (home / name).write_text(text)
+        os.utime(home / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+FIRST = ("main", 2.0, 10.0, 3)
+
+
+# --- done or skipped --------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_stage_leaves_its_slice_and_one_record_of_what_it_did(world):
+    assert world.blends() == [FIRST]
+    (record,) = world.records()
+    told = {name: record[name] for name in ("run_id", "stage", "inputs", "outputs", "rows_in", "rows_out", "notes")}
+    assert told == {
+        "run_id": "main", "stage": "tiny", "inputs": {"ITEM_INDEX": 0}, "outputs": {"BLENDS": 0},
+        "rows_in": {"ITEM_INDEX": 3}, "rows_out": {"BLENDS": 1}, "notes": ["3 items"],
+    }  # fmt: skip
+    assert json.loads(record["config"]) == {"run.id": "main", "rank.blend_k": 10}
+    assert record["code_hash"] == code_hash("jobs.tiny")
+    assert record["seconds"] > 0 and record["peak_mib"] > 100
+
+
+def test_nothing_is_done_when_nothing_changed_whatever_happens_to_other_sections(world):
+    outcome = world.run("score.top_k=7", "rank.list_size=30")
+    assert outcome.skipped
+    assert [outcome.record.asDict()] == world.records(), "the summary tells what the last run did"
+    assert (world.store.version(BLENDS), world.store.version(RUNS)) == (0, 0)
+
+
+def test_a_job_run_alone_counts_for_the_pipeline_and_the_other_way_round(world, home):
+    alone = runpy.run_path(str(home / "tiny.py"), run_name="__main__")["run"]
+    assert alone.__module__ == "__main__"
+    assert world.run(run=alone).skipped
+
+
+def test_force_does_it_again_on_the_versions_it_was_fingerprinted_with(spark, world):
+    def run(context):
+        world.store.append(ITEM_INDEX, items(spark, "late", start=3))
+        importlib.import_module("jobs.tiny").run(context)
+
+    run.__module__ = "jobs.tiny"
+    record = world.run(run=run, force=True).record
+    assert (record["inputs"], record["outputs"]) == ({"ITEM_INDEX": 0}, {"BLENDS": 1})
+    assert world.blends() == [FIRST]
+
+
+def test_another_version_of_an_input_is_work_again(spark, world):
+    world.store.append(ITEM_INDEX, items(spark, "d", start=3))
+    outcome = world.run()
+    assert not outcome.skipped and outcome.record["inputs"] == {"ITEM_INDEX": 1}
+    assert world.blends() == [("main", 3.0, 10.0, 4)], "its own slice was replaced"
+    assert not world.is_work()
+
+
+def test_another_setting_of_its_sections_is_work_again_and_so_is_going_back(world):
+    assert not world.run("rank.blend_k=5").skipped
+    assert world.blends() == [("main", 2.0, 5.0, 3)]
+    assert world.is_work(), "an older record does not count: its result no longer stands"
+    assert not world.is_work("rank.blend_k=5")
+
+
+def test_a_page_beside_the_tables_is_made_again_when_a_setting_goes_back(world):
+    page = {"run": importlib.import_module("jobs.tiny").write_no_table, "name": "page", "reads": (), "writes": ()}
+    notes = [world.run(f"rank.blend_k={k}", **page).record["notes"] for k in (5, 7, 5)]
+    assert notes == [["blend_k is 5"], ["blend_k is 7"], ["blend_k is 5"]]
+    assert [record["stage"] for record in world.records()] == ["tiny", "page", "page", "page"]
+
+
+def test_other_code_is_work_again(world, edit):
+    edit("tiny.py", "\n# changed\n")
+    assert world.is_work()
+
+
+def test_a_changed_source_file_is_work_again(world, edit):
+    edit("source.csv", "2\n")
+    assert world.is_work()
+
+
+def test_a_result_that_someone_else_wrote_over_is_work_again(spark, world):
+    world.store.replace(BLENDS, spark.createDataFrame([("main", 9.0, 9.0, 9)], BLENDS.schema), {"run_id": "main"})
+    assert world.is_work()
+
+
+def test_another_run_has_a_slice_and_a_record_of_its_own(world):
+    assert not world.run("run.id=other").skipped
+    assert world.blends() == [FIRST, ("other", 2.0, 10.0, 3)]
+    assert [record["run_id"] for record in world.records()] == ["main", "other"]
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_break_the_contract_leave_the_old_slice_and_no_record(world):
+    tiny = importlib.import_module("jobs.tiny")
+    with pytest.raises(RecsysError, match=r"table BLENDS: wanted no null key .*found 3 of 3 rows"):
+        world.run(run=tiny.break_the_contract, force=True)
+    assert world.blends() == [FIRST] and world.store.version(BLENDS) == 0
+    assert len(world.records()) == 1
+    assert not tiny.KEPT[-1].storageLevel.useMemory, "kept rows are released"
+    assert not world.is_work(), "the old result still stands"
+
+
+def test_a_stage_that_fails_after_its_write_has_no_record_and_is_done_again(world):
+    with pytest.raises(OSError, match="disk full"):
+        world.run("rank.blend_k=5", run=importlib.import_module("jobs.tiny").write_and_fail)
+    assert len(world.records()) == 1
+    assert world.is_work()
+
+
+def test_a_slice_without_rows_is_an_error_that_names_the_slice_and_the_job(world):
+    with pytest.raises(RecsysError) as raised:
+        world.run(reads=(BLENDS,), run=importlib.import_module("jobs.tiny").ask_for_an_unknown_slice)
+    assert str(raised.value) == (
+        "table BLENDS: wanted rows with run_id = main, tower_weight = 5.0; found none. "
+        "Run jobs/choose_blend.py with the same configuration first."
+    )
+
+
+def test_a_missing_input_is_an_error_that_names_the_job_to_run(world):
+    with pytest.raises(RecsysError, match=r"table MODELS: wanted a Delta table at .*; found none\. Run jobs/train\.py"):
+        world.run(reads=(ITEM_INDEX, MODELS))
+
+
+# --- the summary ------------------------------------------------------------------------------------------------------
+
+
+def test_the_summary_tells_of_stages_and_figures_and_a_skipped_stage_had_no_memory():
+    record = Row(peak_mib=900, rows_in={"EVENTS": 3}, rows_out={"ITEMS": 2}, notes=["a word"])
+    outcomes = [Outcome("one", False, 1.26, record), Outcome("two", True, 0.04, record)]
+    figure = {"slice": "all", "metric": "ndcg", "k": 10}
+    metrics = [
+        Row(method="popular", value=0.1, **figure),
+        Row(method="popular", value=0.2, **{**figure, "slice": "new"}),
+    ]
+    rows = {"rows_in": {"EVENTS": 3}, "rows_out": {"ITEMS": 2}, "notes": ["a word"]}
+    assert summarise("main", outcomes, metrics, {"EVENTS": 4}) == {
+        "run_id": "main",
+        "stages": [
+            {"name": "one", "skipped": False, "seconds": 1.3, "peak_mib": 900, **rows},
+            {"name": "two", "skipped": True, "seconds": 0.0, "peak_mib": None, **rows},
+        ],
+        "metrics": {"popular": {"ndcg@10 all": 0.1, "ndcg@10 new": 0.2}},
+        "table_versions": {"EVENTS": 4},
+    }
+
+
+# --- from the command line --------------------------------------------------------------------------------------------
+
+
+def test_jars_come_from_files_and_folders_in_order(tmp_path):
+    for name in ("b.jar", "a.jar", "read.me"):
+        (tmp_path / name).touch()
+    assert list_jars(f"/x/one.jar,{tmp_path},/x/two.jar") == [
+        "/x/one.jar", str(tmp_path / "a.jar"), str(tmp_path / "b.jar"), "/x/two.jar",
+    ]  # fmt: skip
+    assert list_jars("") == []
+
+
+def test_arguments_lay_files_and_settings_over_each_other(tmp_path):
+    arguments = ["--conf-file", str(CONF), "--conf-file", str(write_yaml(tmp_path)), "--set", "score.top_k=7"]
+    submission = parse_arguments("tiny", [*arguments, "--set", "run.id=x", "--force"])
+    assert (submission.config.score.top_k, submission.config.run.id, submission.force) == (7, "x", True)
+    assert not parse_arguments("tiny", arguments).force
+    with pytest.raises(SystemExit, match="2"):
+        parse_arguments("tiny", ["--set", "score.top_k=7"])
+
+
+def write_yaml(folder):
+    """A data set that is never read; sessions of one thread."""
+    file = folder / "shop.yaml"
+    file.write_text(
+        f"warehouse: {folder}/warehouse\n"
+        "events: {source: {format: csv, path: e}, columns: {a: user_id, b: item_id, c: ts}, event_type: purchase}\n"
+        "items: {source: {format: csv, path: i}, columns: {a: item_id, b: title}}\n"
+        "split: {test_start: 2020-06-01}\n"
+        "spark: {spark.master: 'local[1]', spark.ui.enabled: false}\n"
+    )
+    return file
+
+
+JOBS = """
+    import json, sys
+    from pyspark import SparkContext
+    from recsys_spark.errors import problem
+    from recsys_spark.runner import as_job
+
+    def fine(submission, spark):
+        assert spark.range(3).count() == 3
+
+    def wrong(submission, spark):
+        raise problem("the shelf", wanted="apples", found="pears", do="Buy some.")
+
+    def broken(submission, spark):
+        raise ZeroDivisionError("a fault of ours")
+
+    def outcome(body, *more):
+        try:
+            code = as_job("tiny", body, [*sys.argv[1:], *more])
+        except ZeroDivisionError as error:
+            code = str(error)
+        return [code, SparkContext._active_spark_context is None]
+
+    print(json.dumps({
+        "fine": outcome(fine), "wrong": outcome(wrong), "broken": outcome(broken),
+        "typo": outcome(fine, "--set", "score.topk=1"), "no warehouse": outcome(fine, "--set", "warehouse=FILE/w"),
+    }))
+"""
+
+
+def test_a_job_ends_with_0_or_with_1_and_the_users_error_and_leaves_no_session(tmp_path):
+    file = write_yaml(tmp_path)
+    arguments = ["--conf-file", str(CONF), "--conf-file", str(file)]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(JOBS).replace("FILE", str(file)), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "fine": [0, True], "wrong": [1, True], "broken": ["a fault of ours", True], "typo": [1, True],
+        "no warehouse": [1, True],
+    }  # fmt: skip
+    assert "tiny stopped:\nthe shelf: wanted apples; found pears. Buy some.\n" in done.stderr
+    assert "tiny stopped:\nconfiguration, score.topk: wanted a known key; found 'topk'." in done.stderr
+    assert f"warehouse {file}/w: wanted a folder that can be written" in done.stderr
+    assert "Traceback" not in done.stderr

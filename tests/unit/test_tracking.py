@@ -1,0 +1,121 @@
+"""What a run leaves in MLflow can be read back; a real MLflow on SQLite, in a folder with blanks in its name."""
+
+from pathlib import Path
+
+import pytest
+from mlflow.artifacts import load_text
+from mlflow.tracking import MlflowClient
+
+from recsys_spark.config import TrackingConfig
+from recsys_spark.tracking import (
+    RegisteredModel,
+    Run,
+    TrackingPlace,
+    fetch_files,
+    log_figures,
+    point_alias,
+    read_curve,
+    tracking_place,
+)
+
+FILES = {"manifest.json": b'{"format": 1}\n', "deep/er/weights.bin": bytes(range(256)) * 40, "empty": b""}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> TrackingPlace:
+    """A store that does not exist yet; making its tables takes MLflow some seconds, so it is made once."""
+    folder = tmp_path_factory.mktemp("a place with blanks")
+    return TrackingPlace(f"sqlite:///{folder}/not there yet/mlflow.db", str(folder / "its artifacts"), "shop", "tower")
+
+
+@pytest.fixture(scope="module")
+def client(place):
+    Run(place, "first of all").finish()  # makes the store
+    return MlflowClient(tracking_uri=place.uri)
+
+
+def write_folder(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def read_folder(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_place_is_what_the_configuration_says():
+    settings = TrackingConfig(uri="sqlite:///w/mlflow.db", artifacts=None, experiment="e", model_name="m")
+    assert tracking_place(settings) == TrackingPlace("sqlite:///w/mlflow.db", None, "e", "m")
+
+
+def test_a_run_keeps_its_name_tags_params_metrics_and_texts(place, client):
+    run = Run(place, "night run", tags={"stage": "train"})
+    run.log_params({"layers": 2, "encoder": "package:mini", "nothing": None})
+    run.log_metrics({"train_loss": 2.5}, step=3)
+    run.log_text("Grüße {}", "config.json")
+    run.finish()
+    kept = client.get_run(run.id)
+    assert (kept.info.run_name, kept.info.status, kept.data.tags["stage"]) == ("night run", "FINISHED", "train")
+    assert kept.data.params == {"layers": "2", "encoder": "package:mini", "nothing": "None"}
+    assert kept.data.metrics == {"train_loss": 2.5}
+    assert load_text(f"{kept.info.artifact_uri}/config.json") == "Grüße {}"
+
+
+def test_a_failed_run_says_so(place, client):
+    run = Run(place, "failed")
+    run.finish("FAILED")
+    assert client.get_run(run.id).info.status == "FAILED"
+
+
+def test_runs_of_one_configuration_share_an_experiment_that_keeps_its_files_where_it_was_told(place, client):
+    first, second = Run(place, "one"), Run(place, "two")
+    experiments = {client.get_run(run.id).info.experiment_id for run in (first, second)}
+    assert experiments == {client.get_experiment_by_name("shop").experiment_id}
+    first.log_text("here", "a.txt")
+    assert [file.read_text() for file in Path(place.artifacts).rglob("a.txt")] == ["here"]
+
+
+def test_a_curve_comes_back_in_the_order_of_its_steps(place, client):
+    run = Run(place, "curve")
+    for step, value in ((3, 0.25), (1, 1.0), (2, 0.5), (10, 0.125)):
+        run.log_metrics({"train_loss": value, "other": -1.0}, step=step)
+    assert read_curve(place, run.id, "train_loss") == [(1, 1.0), (2, 0.5), (3, 0.25), (10, 0.125)]
+    assert read_curve(place, run.id, "never logged") == []
+
+
+def test_a_registered_folder_comes_back_byte_for_byte_and_versions_count_up(place, client, tmp_path):
+    models = []
+    for number in (1, 2):
+        run = Run(place, f"model {number}")
+        folder = write_folder(tmp_path / f"folder {number}", {**FILES, "number": str(number).encode()})
+        models.append(run.register(folder))
+        run.finish()
+        assert models[-1] == RegisteredModel("tower", str(number), models[-1].uri, run.id)
+    for number, model in enumerate(models, start=1):
+        fetched = fetch_files(place, model.uri, tmp_path / f"fetched {number}")
+        assert read_folder(fetched) == {**FILES, "number": str(number).encode()}
+
+
+def test_an_alias_means_the_version_it_was_pointed_at_last(place, client, tmp_path):
+    run = Run(place, "aliased")
+    first, second = (run.register(write_folder(tmp_path / name, {"a": b"a"})) for name in ("x", "y"))
+    for model in (first, second, first):
+        point_alias(place, model, "newest")
+    assert str(client.get_model_version_by_alias("tower", "newest").version) == first.version
+    assert int(second.version) == int(first.version) + 1
+
+
+def test_figures_join_the_run_that_trained_the_model(place, client):
+    run = Run(place, "trained")
+    run.log_metrics({"train_loss": 2.0}, step=1)
+    run.finish()
+    figures = [
+        {"slice": "all", "method": "popular", "metric": "ndcg", "k": 10, "value": 0.25},
+        {"slice": "new", "method": "two_tower", "metric": "recall", "k": 20, "value": 0.0},
+    ]
+    log_figures(place, run.id, figures)
+    kept = client.get_run(run.id)
+    assert kept.data.metrics == {"train_loss": 2.0, "all.popular.ndcg_10": 0.25, "new.two_tower.recall_20": 0.0}
+    assert kept.info.status == "FINISHED", "the run stays what it was"
