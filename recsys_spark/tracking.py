@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
 from recsys_spark.config import TrackingConfig
@@ -43,22 +45,27 @@ class RegisteredModel:
     run_id: str
 
 
+_METRICS_AT_ONCE = 200
+"""Values sent in one request: each request is a transaction of 50 ms, too dear for every training step."""
+
+
 class Run:
-    """One MLflow run, open from construction to `finish`."""
+    """One MLflow run, open from construction to `finish`; values it was given may wait until then to be sent."""
 
     def __init__(self, place: TrackingPlace, name: str, tags: Mapping[str, str] | None = None) -> None:
         self._place = place
         self._client = _client(place)
         experiment_id = _experiment_id(self._client, place)
         self.id: str = self._client.create_run(experiment_id, run_name=name, tags=dict(tags or {})).info.run_id
+        self._unsent: list[Metric] = []
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        for name, value in params.items():
-            self._client.log_param(self.id, name, value)
+        self._client.log_batch(self.id, params=[Param(name, str(value)) for name, value in params.items()])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        for name, value in metrics.items():
-            self._client.log_metric(self.id, name, value, step=step)
+        self._unsent += [_metric(name, value, step) for name, value in metrics.items()]
+        if len(self._unsent) >= _METRICS_AT_ONCE:
+            self._send()
 
     def log_text(self, text: str, file: str) -> None:
         self._client.log_text(self.id, text, file)
@@ -74,7 +81,12 @@ class Run:
         return RegisteredModel(name=name, version=str(version.version), uri=uri, run_id=self.id)
 
     def finish(self, status: str = "FINISHED") -> None:
+        self._send()
         self._client.set_terminated(self.id, status=status)
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        self._client.log_batch(self.id, metrics=unsent)
 
 
 def point_alias(place: TrackingPlace, model: RegisteredModel, alias: str) -> None:
@@ -84,9 +96,8 @@ def point_alias(place: TrackingPlace, model: RegisteredModel, alias: str) -> Non
 
 def log_figures(place: TrackingPlace, run_id: str, figures: Sequence[Mapping[str, Any]]) -> None:
     """Add rows of METRICS to the run that trained the model: `all.recommendations.ndcg_10` and so on."""
-    client = _client(place)
-    for row in figures:
-        client.log_metric(run_id, f"{row['slice']}.{row['method']}.{row['metric']}_{row['k']}", row["value"])
+    named = {f"{row['slice']}.{row['method']}.{row['metric']}_{row['k']}": row["value"] for row in figures}
+    _client(place).log_batch(run_id, metrics=[_metric(name, value, step=0) for name, value in named.items()])
 
 
 def fetch_files(place: TrackingPlace, uri: str, to: Path) -> Path:
@@ -99,6 +110,10 @@ def read_curve(place: TrackingPlace, run_id: str, metric: str) -> list[tuple[int
     """(step, value) of a logged metric, in order of the steps."""
     history = _client(place).get_metric_history(run_id, metric)
     return sorted((point.step, point.value) for point in history)
+
+
+def _metric(name: str, value: float, step: int) -> Metric:
+    return Metric(name, value, int(time.time() * 1000), step)
 
 
 def _client(place: TrackingPlace) -> MlflowClient:

@@ -5,23 +5,18 @@ import json
 import os
 import runpy
 import shutil
-import subprocess
 import sys
-import textwrap
-from pathlib import Path
 
 import pytest
-from pyspark.sql import Row
 
 import jobs
 from recsys_spark.errors import RecsysError
 from recsys_spark.lineage import code_hash
-from recsys_spark.pipeline import summarise
-from recsys_spark.runner import Outcome, Stage, list_jars, parse_arguments, run_stage
+from recsys_spark.runner import Stage, run_stage
 from recsys_spark.tables.catalog import BLENDS, ITEM_INDEX, MODELS, RUNS
 from recsys_spark.tables.source import list_files
 from recsys_spark.tables.store import Store
-from tests.small_warehouse import CONF, config_of
+from tests.small_warehouse import config_of
 
 pytestmark = pytest.mark.spark
 
@@ -260,111 +255,3 @@ def test_a_slice_without_rows_is_an_error_that_names_the_slice_and_the_job(world
 def test_a_missing_input_is_an_error_that_names_the_job_to_run(world):
     with pytest.raises(RecsysError, match=r"table MODELS: wanted a Delta table at .*; found none\. Run jobs/train\.py"):
         world.run(reads=(ITEM_INDEX, MODELS))
-
-
-# --- the summary ------------------------------------------------------------------------------------------------------
-
-
-def test_the_summary_tells_of_stages_and_figures_and_a_skipped_stage_had_no_memory():
-    record = Row(peak_mib=900, rows_in={"EVENTS": 3}, rows_out={"ITEMS": 2}, notes=["a word"])
-    outcomes = [Outcome("one", False, 1.26, record), Outcome("two", True, 0.04, record)]
-    figure = {"slice": "all", "metric": "ndcg", "k": 10}
-    metrics = [
-        Row(method="popular", value=0.1, **figure),
-        Row(method="popular", value=0.2, **{**figure, "slice": "new"}),
-    ]
-    rows = {"rows_in": {"EVENTS": 3}, "rows_out": {"ITEMS": 2}, "notes": ["a word"]}
-    assert summarise("main", outcomes, metrics, {"EVENTS": 4}) == {
-        "run_id": "main",
-        "stages": [
-            {"name": "one", "skipped": False, "seconds": 1.3, "peak_mib": 900, **rows},
-            {"name": "two", "skipped": True, "seconds": 0.0, "peak_mib": None, **rows},
-        ],
-        "metrics": {"popular": {"ndcg@10 all": 0.1, "ndcg@10 new": 0.2}},
-        "table_versions": {"EVENTS": 4},
-    }
-
-
-# --- from the command line --------------------------------------------------------------------------------------------
-
-
-def test_jars_come_from_files_and_folders_in_order(tmp_path):
-    for name in ("b.jar", "a.jar", "read.me"):
-        (tmp_path / name).touch()
-    assert list_jars(f"/x/one.jar,{tmp_path},/x/two.jar") == [
-        "/x/one.jar", str(tmp_path / "a.jar"), str(tmp_path / "b.jar"), "/x/two.jar",
-    ]  # fmt: skip
-    assert list_jars("") == []
-
-
-def test_arguments_lay_files_and_settings_over_each_other(tmp_path):
-    arguments = ["--conf-file", str(CONF), "--conf-file", str(write_yaml(tmp_path)), "--set", "score.top_k=7"]
-    submission = parse_arguments("tiny", [*arguments, "--set", "run.id=x", "--force"])
-    assert (submission.config.score.top_k, submission.config.run.id, submission.force) == (7, "x", True)
-    assert not parse_arguments("tiny", arguments).force
-    with pytest.raises(SystemExit, match="2"):
-        parse_arguments("tiny", ["--set", "score.top_k=7"])
-
-
-def write_yaml(folder):
-    """A data set that is never read; sessions of one thread."""
-    file = folder / "shop.yaml"
-    file.write_text(
-        f"warehouse: {folder}/warehouse\n"
-        "events: {source: {format: csv, path: e}, columns: {a: user_id, b: item_id, c: ts}, event_type: purchase}\n"
-        "items: {source: {format: csv, path: i}, columns: {a: item_id, b: title}}\n"
-        "split: {test_start: 2020-06-01}\n"
-        "spark: {spark.master: 'local[1]', spark.ui.enabled: false}\n"
-    )
-    return file
-
-
-JOBS = """
-    import json, sys
-    from pyspark import SparkContext
-    from recsys_spark.errors import problem
-    from recsys_spark.runner import as_job
-
-    def fine(submission, spark):
-        assert spark.range(3).count() == 3
-
-    def wrong(submission, spark):
-        raise problem("the shelf", wanted="apples", found="pears", do="Buy some.")
-
-    def broken(submission, spark):
-        raise ZeroDivisionError("a fault of ours")
-
-    def outcome(body, *more):
-        try:
-            code = as_job("tiny", body, [*sys.argv[1:], *more])
-        except ZeroDivisionError as error:
-            code = str(error)
-        return [code, SparkContext._active_spark_context is None]
-
-    print(json.dumps({
-        "fine": outcome(fine), "wrong": outcome(wrong), "broken": outcome(broken),
-        "typo": outcome(fine, "--set", "score.topk=1"), "no warehouse": outcome(fine, "--set", "warehouse=FILE/w"),
-    }))
-"""
-
-
-def test_a_job_ends_with_0_or_with_1_and_the_users_error_and_leaves_no_session(tmp_path):
-    file = write_yaml(tmp_path)
-    arguments = ["--conf-file", str(CONF), "--conf-file", str(file)]
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(JOBS).replace("FILE", str(file)), *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == {
-        "fine": [0, True], "wrong": [1, True], "broken": ["a fault of ours", True], "typo": [1, True],
-        "no warehouse": [1, True],
-    }  # fmt: skip
-    assert "tiny stopped:\nthe shelf: wanted apples; found pears. Buy some.\n" in done.stderr
-    assert "tiny stopped:\nconfiguration, score.topk: wanted a known key; found 'topk'." in done.stderr
-    assert f"warehouse {file}/w: wanted a folder that can be written" in done.stderr
-    assert "Traceback" not in done.stderr

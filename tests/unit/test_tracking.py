@@ -81,8 +81,18 @@ def test_a_curve_comes_back_in_the_order_of_its_steps(place, client):
     run = Run(place, "curve")
     for step, value in ((3, 0.25), (1, 1.0), (2, 0.5), (10, 0.125)):
         run.log_metrics({"train_loss": value, "other": -1.0}, step=step)
+    run.finish()
     assert read_curve(place, run.id, "train_loss") == [(1, 1.0), (2, 0.5), (3, 0.25), (10, 0.125)]
     assert read_curve(place, run.id, "never logged") == []
+
+
+def test_a_long_curve_is_there_before_the_run_ends_but_for_its_last_values(place):
+    run = Run(place, "long")
+    for step in range(250):
+        run.log_metrics({"train_loss": float(step)}, step=step)
+    assert read_curve(place, run.id, "train_loss") == [(step, float(step)) for step in range(200)]
+    run.finish("FAILED")
+    assert read_curve(place, run.id, "train_loss") == [(step, float(step)) for step in range(250)]
 
 
 def test_a_registered_folder_comes_back_byte_for_byte_and_versions_count_up(place, client, tmp_path):
