@@ -178,13 +178,13 @@ class Trainer:
         items_C = np.unique(np.concatenate([all_targets, negatives]))
         live = self._encode_live(np.unique(self._texts.text_of_item_N[targets_BP]), own)
         loss_sum = self._loss(batch, targets_BP, items_C, live, len(all_targets), len(negatives)) * len(batch)
-        total_rows = comm.sum(torch.tensor(float(len(batch))))
+        total_rows = len(all_targets) // self._sampler.targets_per_row
         optimizer.zero_grad(set_to_none=True)
         (loss_sum * comm.size / total_rows).backward()  # the mean over ranks is the mean over all rows
         comm.average_gradients(self._parameters)
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
         optimizer.step()
-        return float(comm.sum(loss_sum.detach().cpu())) / float(total_rows)
+        return float(comm.sum(loss_sum.detach().cpu())) / total_rows
 
     def _loss(
         self,
