@@ -42,7 +42,7 @@ SUBMIT = spark-submit --master 'local[*]' --driver-memory 4g \
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## make the environment ready (about 7 minutes the first time, then a moment)
+setup: ## make the environment ready (about 5 minutes the first time, then a moment)
 	@[ -n "$(PYTHON)" ] || { echo 'no Python found; do: install CPython 3.11, or name it: make PYTHON=… setup'; exit 1; }
 	@$(SETUP)
 
