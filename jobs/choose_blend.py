@@ -5,10 +5,10 @@ import sys
 from recsys_spark import columns as c
 from recsys_spark.evaluation.metrics import truth_slices
 from recsys_spark.runner import Context, Stage, main
-from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS
+from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS, ITEMS
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.blend import best_weight, measure_weights
-from recsys_spark.transforms.history import before, history_candidates, of_types, seen_items, within
+from recsys_spark.transforms.history import before, history_candidates, of_items, of_types, seen_items, within
 
 
 def run(context: Context) -> None:
@@ -16,7 +16,7 @@ def run(context: Context) -> None:
     chosen = of_types(context.read(EVENTS), split.target_event_types)
     towers = context.read_slice(CANDIDATES, run_id=context.config.run.id, split="validation")
     history = history_candidates(
-        chosen,
+        of_items(chosen, context.read(ITEMS)),
         as_of=split.validation_start,
         decay_days=settings.history_decay_days,
         top_k=settings.history_top_k,
@@ -33,7 +33,7 @@ def run(context: Context) -> None:
 STAGE = Stage(
     name="choose_blend",
     run=run,
-    reads=(CANDIDATES, EVENTS),
+    reads=(CANDIDATES, EVENTS, ITEMS),
     writes=(BLENDS,),
     sections=("run.id", "rank", "split"),
 )

@@ -5,7 +5,7 @@ import sys
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.checks import require_balance, require_few_rejected
+from recsys_spark.checks import require_balance, require_few_faulty
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import EVENTS, EVENTS_REJECTED
 from recsys_spark.tables.source import (
@@ -16,7 +16,7 @@ from recsys_spark.tables.source import (
     require_columns,
     require_timestamp_format,
 )
-from recsys_spark.transforms.ingest import accepted, forget_accepted_raw, parse_events, refuse_known, rejected
+from recsys_spark.transforms.ingest import accepted, faulty, forget_accepted_raw, parse_events, refuse_known, rejected
 
 
 def run(context: Context) -> None:
@@ -38,9 +38,10 @@ def run(context: Context) -> None:
     )
     num_read = context.count_source("events", count_rows(context.spark, settings.source))
     num_rejected = context.replace(EVENTS_REJECTED, rejected(parsed), batch=settings.batch)
-    require_few_rejected(
-        rejected(parsed), read=num_read, count=num_rejected, max_share=settings.max_rejected_share, section="events"
+    num_faulty = require_few_faulty(
+        faulty(parsed), read=num_read, max_share=settings.max_rejected_share, section="events"
     )
+    context.note_count(num_rejected - num_faulty, "events that an earlier delivery brought: refused")
     num_accepted = context.replace(EVENTS, accepted(parsed), batch=settings.batch)
     require_balance(read=num_read, accepted=num_accepted, rejected=num_rejected, section="events")
 

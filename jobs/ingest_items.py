@@ -2,7 +2,7 @@
 
 import sys
 
-from recsys_spark.checks import require_balance, require_few_rejected
+from recsys_spark.checks import require_balance, require_few_faulty
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import ITEM_INDEX, ITEMS, ITEMS_REJECTED
 from recsys_spark.tables.source import (
@@ -13,7 +13,7 @@ from recsys_spark.tables.source import (
     require_columns,
     require_timestamp_format,
 )
-from recsys_spark.transforms.ingest import accepted, forget_accepted_raw, parse_items, rejected
+from recsys_spark.transforms.ingest import accepted, faulty, forget_accepted_raw, parse_items, rejected
 from recsys_spark.transforms.items import number_new_items
 
 
@@ -32,9 +32,7 @@ def run(context: Context) -> None:
     )
     num_read = context.count_source("items", count_rows(context.spark, settings.source))
     num_rejected = context.replace(ITEMS_REJECTED, rejected(parsed))
-    require_few_rejected(
-        rejected(parsed), read=num_read, count=num_rejected, max_share=settings.max_rejected_share, section="items"
-    )
+    require_few_faulty(faulty(parsed), read=num_read, max_share=settings.max_rejected_share, section="items")
     num_accepted = context.replace(ITEMS, accepted(parsed))
     require_balance(read=num_read, accepted=num_accepted, rejected=num_rejected, section="items")
     context.append(ITEM_INDEX, number_new_items(accepted(parsed), context.store.read_or_empty(ITEM_INDEX)))

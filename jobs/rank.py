@@ -7,17 +7,17 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.runner import Context, Stage, main
-from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS, RECOMMENDATIONS
+from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS, ITEMS, RECOMMENDATIONS
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.blend import best_weight, blend_candidates, rank_blends, reason
-from recsys_spark.transforms.history import history_candidates, of_types
+from recsys_spark.transforms.history import history_candidates, of_items, of_types
 
 
 def run(context: Context) -> None:
     settings, split, run_id = context.config.rank, context.config.split, context.config.run.id
     towers = context.read_slice(CANDIDATES, run_id=run_id, split="test")
     history = history_candidates(
-        of_types(context.read(EVENTS), split.target_event_types),
+        of_types(context.read(EVENTS), split.target_event_types).transform(of_items, context.read(ITEMS)),
         as_of=split.test_start,
         decay_days=settings.history_decay_days,
         top_k=settings.history_top_k,
@@ -41,7 +41,7 @@ def run(context: Context) -> None:
 STAGE = Stage(
     name="rank",
     run=run,
-    reads=(CANDIDATES, EVENTS, BLENDS),
+    reads=(CANDIDATES, EVENTS, ITEMS, BLENDS),
     writes=(RECOMMENDATIONS,),
     sections=("run.id", "rank", "split"),
 )

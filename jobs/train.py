@@ -31,7 +31,16 @@ STAGE = Stage(
     run=run,
     reads=(SEQUENCES, ITEM_TEXT),
     writes=(MODELS,),
-    sections=("run", "encoder", "item_text.max_tokens", "sequences.max_events", "model", "train", "tracking"),
+    sections=(
+        "run",
+        "encoder",
+        "item_text.max_tokens",
+        "sequences.max_events",
+        "model",
+        "train",
+        "embed.batch_tokens",
+        "tracking",
+    ),
 )
 
 if __name__ == "__main__":

@@ -23,12 +23,13 @@ def require_balance(*, read: int, accepted: int, rejected: int, section: str) ->
         )
 
 
-def require_few_rejected(rejected: DataFrame, *, read: int, count: int, max_share: float, section: str) -> None:
-    """Raise when more than `max_share` of the rows were refused, with the commonest reasons and an example."""
+def require_few_faulty(faulty: DataFrame, *, read: int, max_share: float, section: str) -> int:
+    """The number of faulty rows; more than `max_share` raise, with the commonest reasons and examples."""
+    count = faulty.count()
     if count <= max_share * read:
-        return
+        return count
     reason = F.explode(c.REASONS).alias("reason")
-    reasons = rejected.select(reason, c.RAW).groupBy(F.regexp_replace("reason", "'.*'", "'…'").alias("reason"))
+    reasons = faulty.select(reason, c.RAW).groupBy(F.regexp_replace("reason", "'.*'", "'…'").alias("reason"))
     commonest = reasons.agg(F.count("*").alias("rows"), F.first(c.RAW).alias("example")).orderBy(F.desc("rows")).take(3)
     found = "; ".join(f"{row['rows']:,} rows: {row['reason']}, for example {row['example']}" for row in commonest)
     raise problem(

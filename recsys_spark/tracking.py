@@ -81,12 +81,14 @@ class Run:
         return RegisteredModel(name=name, version=str(version.version), uri=uri, run_id=self.id)
 
     def finish(self, status: str = "FINISHED") -> None:
-        self._send()
-        self._client.set_terminated(self.id, status=status)
+        try:
+            self._send()
+        finally:
+            self._client.set_terminated(self.id, status=status)
 
     def _send(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        self._client.log_batch(self.id, metrics=unsent)
+        self._client.log_batch(self.id, metrics=self._unsent)
+        self._unsent = []
 
 
 def point_alias(place: TrackingPlace, model: RegisteredModel, alias: str) -> None:

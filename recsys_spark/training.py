@@ -40,8 +40,8 @@ from recsys_spark.tracking import Run, TrackingPlace, point_alias, tracking_plac
 log = logging.getLogger("recsys_spark")
 
 _CYCLE_MILLISECONDS = "5"
-"""How often Horovod's thread looks for work. Looking every millisecond, its default, cost two ranks on two cores a
-fifth of their speed; a step has three collectives and takes a quarter of a second."""
+"""How often Horovod's thread looks for work where ranks compute on the CPU. Looking every millisecond, its default,
+cost two ranks on two cores a fifth of their speed; a step has three collectives and takes a quarter of a second."""
 _VALIDATION_ROWS = 256
 """Validation rows scored at once: 4 * rows * items bytes."""
 
@@ -153,7 +153,8 @@ def run_rank(payload: str) -> str:
     """What `run_ranks` calls on each rank."""
     import horovod.torch as hvd
 
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", _CYCLE_MILLISECONDS)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", _CYCLE_MILLISECONDS)
     hvd.init()
     _quieten_libraries()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // hvd.local_size()))

@@ -36,10 +36,12 @@ def embed_items(item_text: DataFrame, *, model_name: str, batch_tokens: int) -> 
         .sortWithinPartitions(c.INPUT_HASH, c.ITEM_ID)
     )
 
+    precision = fast_precision(torch.device("cpu"))  # the driver's choice, for every worker alike
+
     def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         model = open_model(model_name)
         for batch in batches:
-            yield _with_vectors(batch, kept, _item_vectors(model, batch, batch_tokens))
+            yield _with_vectors(batch, kept, _item_vectors(model, batch, batch_tokens, precision))
 
     return rows.mapInArrow(embed, _schema(rows, kept))
 
@@ -88,7 +90,7 @@ def _matrix(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _item_vectors(model: TwoTower, batch: pa.RecordBatch, batch_tokens: int) -> np.ndarray:
+def _item_vectors(model: TwoTower, batch: pa.RecordBatch, batch_tokens: int, precision: torch.dtype) -> np.ndarray:
     hashes = batch.column(c.INPUT_HASH).dictionary_encode()
     text_of_row = hashes.indices.to_numpy()
     _, first_rows = np.unique(text_of_row, return_index=True)
@@ -97,7 +99,7 @@ def _item_vectors(model: TwoTower, batch: pa.RecordBatch, batch_tokens: int) -> 
         _matrix(batch, c.TOKEN_IDS)[first_rows],
         batch.column(c.NUM_TOKENS).to_numpy()[first_rows],
         batch_tokens=batch_tokens,
-        precision=fast_precision(torch.device("cpu")),
+        precision=precision,
     )
     items = torch.from_numpy(batch.column(c.ITEM_IDX).to_numpy().astype(np.int64))
     return model.item_vectors(torch.from_numpy(texts[text_of_row]), items).numpy()

@@ -63,8 +63,16 @@ class PetastormFeed:
 
 def plan_steps(shards: Sequence[Sequence[SnapshotFile]], batch_rows: int) -> int:
     """Steps per epoch, the same on every rank: the largest shard in batches of at most `batch_rows` rows."""
-    most_rows = max(sum(file.rows for file in shard) for shard in shards)
-    return -(-most_rows // batch_rows)
+    num_rows = [sum(file.rows for file in shard) for shard in shards]
+    num_steps = -(-max(num_rows) // batch_rows)
+    if min(num_rows) < num_steps:
+        raise problem(
+            "training feed",
+            wanted=f"a row for each of {num_steps:,} steps on every rank",
+            found=f"{min(num_rows):,} to {max(num_rows):,} rows per rank",
+            do="Raise train.batch_rows, or lower train.ranks.",
+        )
+    return num_steps
 
 
 def read_row_groups(files: Sequence[SnapshotFile]) -> Iterator[SequenceBatch]:

@@ -26,7 +26,7 @@ def judge(metrics: Sequence[Mapping[str, Any]]) -> str:
     for row in metrics:
         if row[c.METRIC] == NDCG and row[c.K] == k:
             values.setdefault(row[c.SLICE], {})[row[c.METHOD]] = row[c.VALUE]
-    lost, won = [], []
+    lost, equal, won = [], [], []
     for slice_name, items in _ITEMS.items():
         figures = values.get(slice_name, {})
         if RECOMMENDATIONS not in figures:
@@ -36,8 +36,10 @@ def judge(metrics: Sequence[Mapping[str, Any]]) -> str:
         compared = f"on {items}: NDCG@{k} {own:.4f} against {figures[best]:.4f}"
         if own < figures[best]:
             lost.append(f"LOSES to the baseline {best} {compared}.")
+        elif own == figures[best]:
+            equal.append(f"Equals the baseline {best} {compared}.")
         else:
             won.append(f"Beats every baseline, {best} is next, {compared}.")
-    return " ".join([*lost, *won]) or (
+    return " ".join([*lost, *equal, *won]) or (
         "NOT EVALUATED: no events at or after split.test_start to compare the recommendations with."
     )

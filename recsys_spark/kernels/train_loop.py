@@ -214,13 +214,12 @@ class Trainer:
         items_U = self._to_device(unique_U.astype(np.int64))
         vectors_UD = self._model.item_vectors(self._text_vectors(items_U, live), items_U)
         with self._in_precision():
-            users_BD = self._model.user_vectors(
+            return self._model.user_vectors(
                 vectors_UD[self._to_device(places.reshape(events_BL.shape))],
                 self._to_device(batch.event_types_BL[:, :width]),
                 self._to_device(batch.event_hours_BL[:, :width]),
                 self._to_device(batch.num_events_B.astype(np.int64)),
             )
-        return users_BD.float()
 
     def _encode_live(self, texts: npt.NDArray[Any], rng: np.random.Generator) -> _LiveTexts:
         """Run some of the step's texts through the encoder with gradient."""

@@ -52,8 +52,9 @@ class UserTower(nn.Module):
             hidden_BLD = layer(hidden_BLD)
         last_BD = self.last_layer.last_state(hidden_BLD, last_B, is_event_BL=from_last_BL >= 0)
         weights_BL = self.log_recency_embedding(buckets_BL).squeeze(-1).masked_fill(from_last_BL < 0, -torch.inf)
-        mean_BD = (weights_BL.softmax(dim=1)[:, None] @ items_BLD).squeeze(1)
-        return nnf.normalize(self.out(self.norm(last_BD)) + mean_BD, dim=1)
+        with torch.autocast(items_BLD.device.type, enabled=False):  # unit length in float32, whatever comes before
+            mean_BD = (weights_BL.float().softmax(dim=1)[:, None] @ items_BLD.float()).squeeze(1)
+            return nnf.normalize(self.out(self.norm(last_BD.float())) + mean_BD, dim=1)
 
 
 class _Layer(nn.Module):

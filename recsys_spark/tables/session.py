@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from recsys_spark.errors import Problem, RecsysError, problem
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
+_EXTENSIONS = "spark.sql.extensions"
 _EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 _CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 
@@ -37,9 +38,11 @@ def build_session(
     """
     submitted = SparkConf()
     builder = SparkSession.builder.appName(app_name)
-    results = _settings_of_results(submitted)
-    _require_unchanged(results, _settings_as_text(settings))
-    for name, value in {**_SPEED, **_settings_as_text(settings), **results}.items():
+    chosen = _settings_as_text(settings)
+    results = _settings_of_results(chosen.pop(_EXTENSIONS, submitted.get(_EXTENSIONS, "")))
+    _require_unchanged(results, chosen)
+    speed = {name: value for name, value in _SPEED.items() if not submitted.contains(name)}
+    for name, value in {**speed, **chosen, **results}.items():
         builder = builder.config(name, value)
     if SparkContext._jvm is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
         own_jars = {"spark.jars": ",".join(delta_jars)} if delta_jars else {"spark.jars.packages": DELTA_PACKAGE}
@@ -80,11 +83,11 @@ def _require_unchanged(results: Mapping[str, str], settings: Mapping[str, str]) 
         raise RecsysError(problems)
 
 
-def _settings_of_results(submitted: SparkConf) -> dict[str, str]:
-    """What the platform's results depend on; everything else is the user's to choose."""
-    others = [name for name in submitted.get("spark.sql.extensions", "").split(",") if name and name != _EXTENSION]
+def _settings_of_results(extensions: str) -> dict[str, str]:
+    """What the platform's results depend on; everything else is the user's to choose, more `extensions` too."""
+    others = [name for name in extensions.split(",") if name and name != _EXTENSION]
     return {
-        "spark.sql.extensions": ",".join([*others, _EXTENSION]),
+        _EXTENSIONS: ",".join([*others, _EXTENSION]),
         "spark.sql.catalog.spark_catalog": _CATALOG,
         "spark.sql.session.timeZone": "UTC",
         # Petastorm reads whole Parquet files: a deletion vector would bring deleted rows back.

@@ -166,7 +166,8 @@ def _load_csv(spark: SparkSession, source: SourceConfig, section: str) -> DataFr
     header = lines.drop(*folders).first()
     names = [] if header is None else [name or "" for name in header]
     own = [name.strip() or f"_c{place}" for place, name in enumerate(names)]
-    repeated = sorted({name for name in own if [other.lower() for other in own].count(name.lower()) > 1})
+    lower = [name.lower() for name in [*own, *folders]]
+    repeated = sorted({name for name in [*own, *folders] if lower.count(name.lower()) > 1})
     if repeated:
         raise problem(
             f"configuration, {section}.source.path",

@@ -31,6 +31,11 @@ def of_types(events: DataFrame, types: Sequence[str]) -> DataFrame:
     return events.where(F.col(c.EVENT_TYPE).isin(*types))
 
 
+def of_items(events: DataFrame, items: DataFrame) -> DataFrame:
+    """Events with an item of the catalogue (`items`, key: item_id): what left it is listed no more."""
+    return events.join(items, on=[c.ITEM_ID], how="left_semi")
+
+
 def seen_items(events: DataFrame) -> DataFrame:
     """user_id, item_id: each pair of the events once."""
     return events.select(c.USER_ID, c.ITEM_ID).distinct()

@@ -18,6 +18,7 @@ _READ_FROM_TEXT = (c.TS, c.VALUE, c.PRICE, c.AVAILABLE_FROM, c.AVAILABLE_TO)
 _MOMENT_TYPES = ("timestamp", "timestamp_ntz", "date")
 _BLANKS = " \t\r\n\u00a0\ufeff"
 _NUMBER = r"^[+-]?(\d{1,200}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
+_KNOWN = f"{c.EVENT_ID} is known: "
 _FIRST_MOMENT, _LAST_MOMENT = "0001-01-02", "9999-12-30"
 """What Python's datetime can hold in any zone; seconds read as milliseconds land far behind it."""
 
@@ -80,6 +81,11 @@ def parse_items(raw: DataFrame, *, columns: Mapping[str, str], timestamp: tuple[
     return parsed.transform(_refuse_repeats, key=c.ITEM_ID)
 
 
+def faulty(parsed: DataFrame) -> DataFrame:
+    """The rows to refuse that are no mere repetition of an earlier delivery: what says that a source is broken."""
+    return rejected(parsed).where(~F.exists(c.REASONS, lambda reason: reason.startswith(_KNOWN)))
+
+
 def forget_accepted_raw(parsed: DataFrame) -> DataFrame:
     """The same rows; `raw`, most of their bytes, stays with the refused ones only."""
     return parsed.withColumn(c.RAW, F.when(F.size(c.REASONS) > 0, F.col(c.RAW)))
@@ -100,12 +106,12 @@ def rejected(parsed: DataFrame) -> DataFrame:
 def refuse_known(parsed: DataFrame, others: DataFrame) -> DataFrame:
     """`parsed` with a reason for each sound event that another delivery brought before: EVENTS has it once.
 
-    `others` are rows of EVENTS of the other deliveries (key: event_id).
+    `others` are rows of EVENTS of the other deliveries.
     """
     other = "other_batch"
-    known = others.select(c.EVENT_ID, F.col(c.BATCH).alias(other))
+    known = others.groupBy(c.EVENT_ID).agg(F.min(c.BATCH).alias(other))
     is_known = (F.size(c.REASONS) == 0) & F.col(other).isNotNull()
-    reason = F.concat(F.lit(f"{c.EVENT_ID} is known: batch '"), F.col(other), F.lit("' brought it"))
+    reason = F.concat(F.lit(_KNOWN), F.lit("batch '"), F.col(other), F.lit("' brought it"))
     reasons = F.when(is_known, F.array(reason)).otherwise(F.col(c.REASONS))
     return parsed.join(known, on=[c.EVENT_ID], how="left").withColumn(c.REASONS, reasons).drop(other)
 

@@ -13,9 +13,12 @@ from recsys_spark.errors import did_you_mean, problem
 _FIELDS = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.BRAND, c.CATEGORY, c.PRICE)
 _ATTRIBUTE = "attributes."
 _CLEANING = (
-    (r"<[^<>]{1,200}>|[\p{Cntrl}\u00a0]|\(\s*\)|\[\s*\]", " "),  # markup, control characters, brackets around nothing
+    (
+        r"<[^<>]{1,200}>|[\p{Cntrl}\u00a0]|\([\s,;:|/.-]*\)|\[[\s,;:|/.-]*\]",
+        " ",
+    ),  # markup, control characters, brackets around nothing
     (r"\s+", " "),
-    (r"^ ?- | -(?= - | ?[,;:|/.]( |$)| ?$)", " "),  # dashes beside nothing
+    (r"^( ?- )+| -(?= - | ?[,;:|/.]( |$)| ?$)", " "),  # dashes beside nothing
     (r"\s+", " "),
     (r"(?<=^|[,;:|/.]) ?[,;:|/.](?= |$)|[,;:|/] (?=[,;:|/.])", ""),  # commas and the like beside nothing
     (r" (?=[,;:.]( |$))", ""),

@@ -9,7 +9,7 @@ from recsys_spark.checks import (
     count_unknown_items,
     count_users_without_list,
     require_balance,
-    require_few_rejected,
+    require_few_faulty,
     require_splits,
     sum_row_ids,
 )
@@ -39,12 +39,12 @@ def rejected(spark):
 
 
 def test_as_many_refused_rows_as_are_allowed_stop_nothing(spark):
-    require_few_rejected(rejected(spark), read=110, count=11, max_share=0.1, section="items")
+    assert require_few_faulty(rejected(spark), read=110, max_share=0.1, section="items") == 11
 
 
 def test_too_many_refused_rows_stop_the_run_with_the_commonest_reasons_and_examples(spark):
     with pytest.raises(RecsysError) as raised:
-        require_few_rejected(rejected(spark), read=109, count=11, max_share=0.1, section="items")
+        require_few_faulty(rejected(spark), read=109, max_share=0.1, section="items")
     text = str(raised.value)
     assert "wanted at most 10.0% of 109 rows refused (items.max_rejected_share); found 11 refused: " in text
     first, second, third = text.partition("refused: ")[2].partition(". They are")[0].split("; ")

@@ -51,6 +51,11 @@ def test_all_ranks_together_see_every_row_once_per_epoch(snapshot, num_ranks):
         assert all(len(batch) <= 16 for of_rank in batches for batch in of_rank)
 
 
+def test_a_rank_with_fewer_rows_than_steps_is_refused(snapshot):
+    with pytest.raises(RecsysError, match=r"a row for each of 65 steps on every rank; found 1 to 65 rows"):
+        plan_steps([[SnapshotFile("a", 65)], [SnapshotFile("b", 1)]], batch_rows=1)
+
+
 def test_columns_stay_together(snapshot):
     rows = concatenate(list(PetastormFeed(snapshot.files, num_steps=4, seed=0).epoch(1)))
     assert rows.event_items_BL.dtype == np.int32 and rows.event_items_BL.shape == (NUM_ROWS, 3)

@@ -102,7 +102,9 @@ def test_another_delivery_is_added(shop):
 
 def test_an_event_that_an_earlier_delivery_brought_is_not_there_twice(shop):
     shop.deliver("wednesday.csv", "user,item,time", f"u4,d,{NOON}", f"u6,f,{NOON}")
-    shop.events("wednesday.csv", "events.batch=wednesday")
+    shop.events("wednesday.csv", "events.batch=wednesday", "events.max_rejected_share=0")  # it is not broken
+    (refused,) = [row for row in shop.store.read(EVENTS_REJECTED).collect() if row.batch == "wednesday"]
+    assert '"u4"' in refused.raw and refused.reasons[0].startswith("event_id is known: batch '")
     events = [(row.event_id, row.user_id) for row in shop.store.read(EVENTS).collect()]
     assert sorted(user for _, user in events) == ["u1", "u2", "u4", "u6"], "event_id is the key of EVENTS"
     assert len({event for event, _ in events}) == 4

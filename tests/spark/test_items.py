@@ -149,11 +149,12 @@ def test_empty_fields_leave_no_trace_wherever_they_stand(spark, separator):
 
 
 def test_brackets_and_dashes_around_an_empty_field_leave_no_trace_either(spark):
-    templates = ("{title} ({brand})", "{title} - {brand}", "{brand} - {title}", "{title} ({brand}), {category}")
+    templates = ("{title} ({brand})", "{title} - {brand}", "{brand} - {title}", "{title} ({brand}), {category}",
+                 "{brand} - {description} - {title}", "({brand}, {description}) {title}")  # fmt: skip
     texts = [clean_text(render_template(template)).alias(template) for template in templates]
     item = products(spark, [{"item_id": "a", "title": "Milk", "category": "Dairy"}])
     assert item.select(texts).first().asDict() == dict(
-        zip(templates, ["Milk", "Milk", "Milk", "Milk, Dairy"], strict=True)
+        zip(templates, ["Milk", "Milk", "Milk", "Milk, Dairy", "Milk", "Milk"], strict=True)
     )
 
 

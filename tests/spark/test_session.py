@@ -41,6 +41,11 @@ def test_settings_that_the_tables_depend_on_cannot_be_changed_and_all_are_told(s
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
 
 
+def test_further_extensions_are_no_other_value_of_deltas(spark):
+    again = build_session("again", {"spark.sql.extensions": "org.shop.Extension"})  # a running session keeps its own
+    assert again.conf.get("spark.sql.extensions") == "io.delta.sql.DeltaSparkSessionExtension"
+
+
 def test_a_setting_said_again_as_it_is_does_no_harm(spark):
     assert build_session("again", {"spark.sql.session.timeZone": "UTC"}).sparkContext is spark.sparkContext
 

@@ -129,6 +129,12 @@ def test_a_folder_partitioned_by_a_column_gives_that_column_too(spark, put, kind
     assert sorted(map(tuple, rows.collect())) == [("monday", "u1", "a", None), ("tuesday", "u2", "a", None)]
 
 
+def test_a_folder_that_names_a_column_of_the_file_again_is_refused(spark, put):
+    source = put("in/user=u1/1.csv", "user,item\nu2,a\n", path="in")
+    with pytest.raises(RecsysError, match="user more than once in"):
+        read_source(spark, source, "events")
+
+
 # --- errors of a source ----------------------------------------------------------------------------------------------
 
 
