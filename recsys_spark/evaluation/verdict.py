@@ -12,6 +12,8 @@ from recsys_spark.evaluation.metrics import ALL, NDCG, NEW
 RECOMMENDATIONS: Final = "recommendations"
 TWO_TOWER: Final = "two_tower"
 BASELINES: Final = (POPULAR, PERSONAL, ITEM_KNN)
+TIE: Final = 0.00005
+"""Two means closer than this print the same four decimals: they are called equal."""
 
 _ITEMS: Final = {ALL: "all items", NEW: "items new to the user"}
 
@@ -34,10 +36,10 @@ def judge(metrics: Sequence[Mapping[str, Any]]) -> str:
         own = figures[RECOMMENDATIONS]
         best = max((name for name in BASELINES if name in figures), key=lambda name: figures[name])
         compared = f"on {items}: NDCG@{k} {own:.4f} against {figures[best]:.4f}"
-        if own < figures[best]:
-            lost.append(f"LOSES to the baseline {best} {compared}.")
-        elif own == figures[best]:
+        if abs(own - figures[best]) < TIE:
             equal.append(f"Equals the baseline {best} {compared}.")
+        elif own < figures[best]:
+            lost.append(f"LOSES to the baseline {best} {compared}.")
         else:
             won.append(f"Beats every baseline, {best} is next, {compared}.")
     return " ".join([*lost, *equal, *won]) or (

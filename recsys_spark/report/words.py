@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from recsys_spark.evaluation.metrics import ALL, NDCG, NEW
-from recsys_spark.evaluation.verdict import BASELINES, RECOMMENDATIONS, TWO_TOWER
+from recsys_spark.evaluation.verdict import BASELINES, RECOMMENDATIONS, TIE, TWO_TOWER
 from recsys_spark.report.facts import Figure
 
 METHOD_NAMES: Final = {
@@ -25,8 +25,6 @@ METRIC_TITLES: Final = {
     "coverage": "Coverage",
 }
 _PAST_VERBS: Final = {"purchase": "bought", "view": "viewed", "rating": "rated", "cart": "put in the cart"}
-_TIE: Final = 0.00005
-"""Two means closer than this print the same four decimals: the page calls them equal."""
 
 
 def number(value: float) -> str:
@@ -98,7 +96,7 @@ class Duel:
 
     @property
     def is_tie(self) -> bool:
-        return abs(self.model.value - self.baseline.value) < _TIE
+        return abs(self.model.value - self.baseline.value) < TIE
 
     @property
     def is_lost(self) -> bool:
