@@ -2,9 +2,6 @@
 
 import sys
 
-from pyspark.sql import functions as F
-
-from recsys_spark import columns as c
 from recsys_spark.checks import require_balance, require_few_faulty
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import EVENTS, EVENTS_REJECTED
@@ -24,7 +21,6 @@ def run(context: Context) -> None:
     require_timestamp_format(context.spark, settings.timestamp.format, "events")
     raw = read_source(context.spark, settings.source, "events")
     require_columns(raw, settings.columns, "events")
-    others = context.store.read_or_empty(EVENTS).where(F.col(c.BATCH) != settings.batch)
     parsed = context.keep(
         parse_events(
             raw,
@@ -33,7 +29,7 @@ def run(context: Context) -> None:
             timestamp=(settings.timestamp.format, settings.timestamp.zone),
             malformed=MALFORMED,
         )
-        .transform(refuse_known, others)
+        .transform(refuse_known, context.store.read_or_empty(EVENTS), batch=settings.batch)
         .transform(forget_accepted_raw)
     )
     num_read = context.count_source("events", count_rows(context.spark, settings.source))

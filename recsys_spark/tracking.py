@@ -46,7 +46,7 @@ class RegisteredModel:
 
 
 _METRICS_AT_ONCE = 200
-"""Values sent in one request: each request is a transaction of 50 ms, too dear for every training step."""
+"""Values sent in one request. One value alone costs 2.4 ms on a local SQLite file, and a round trip to a server."""
 
 
 class Run:

@@ -31,9 +31,9 @@ def of_types(events: DataFrame, types: Sequence[str]) -> DataFrame:
     return events.where(F.col(c.EVENT_TYPE).isin(*types))
 
 
-def of_items(events: DataFrame, items: DataFrame) -> DataFrame:
-    """Events with an item of the catalogue (`items`, key: item_id): what left it is listed no more."""
-    return events.join(items, on=[c.ITEM_ID], how="left_semi")
+def of_items(rows: DataFrame, items: DataFrame) -> DataFrame:
+    """The rows whose item_id is in the catalogue (`items`, key: item_id): what left it is listed no more."""
+    return rows.join(items, on=[c.ITEM_ID], how="left_semi")
 
 
 def seen_items(events: DataFrame) -> DataFrame:

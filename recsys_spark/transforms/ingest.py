@@ -103,13 +103,10 @@ def rejected(parsed: DataFrame) -> DataFrame:
     )
 
 
-def refuse_known(parsed: DataFrame, others: DataFrame) -> DataFrame:
-    """`parsed` with a reason for each sound event that another delivery brought before: EVENTS has it once.
-
-    `others` are rows of EVENTS of the other deliveries.
-    """
+def refuse_known(parsed: DataFrame, events: DataFrame, *, batch: str) -> DataFrame:
+    """`parsed` with a reason for each sound event that another delivery than `batch` brought: EVENTS has it once."""
     other = "other_batch"
-    known = others.groupBy(c.EVENT_ID).agg(F.min(c.BATCH).alias(other))
+    known = events.where(F.col(c.BATCH) != batch).groupBy(c.EVENT_ID).agg(F.min(c.BATCH).alias(other))
     is_known = (F.size(c.REASONS) == 0) & F.col(other).isNotNull()
     reason = F.concat(F.lit(_KNOWN), F.lit("batch '"), F.col(other), F.lit("' brought it"))
     reasons = F.when(is_known, F.array(reason)).otherwise(F.col(c.REASONS))

@@ -13,10 +13,8 @@ from recsys_spark.errors import did_you_mean, problem
 _FIELDS = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.BRAND, c.CATEGORY, c.PRICE)
 _ATTRIBUTE = "attributes."
 _CLEANING = (
-    (
-        r"<[^<>]{1,200}>|[\p{Cntrl}\u00a0]|\([\s,;:|/.-]*\)|\[[\s,;:|/.-]*\]",
-        " ",
-    ),  # markup, control characters, brackets around nothing
+    # markup, control characters, brackets around nothing
+    (r"<[^<>]{1,200}>|[\p{Cntrl}\u00a0]|\([\s,;:|/.-]*\)|\[[\s,;:|/.-]*\]", " "),
     (r"\s+", " "),
     (r"^( ?- )+| -(?= - | ?[,;:|/.]( |$)| ?$)", " "),  # dashes beside nothing
     (r"\s+", " "),

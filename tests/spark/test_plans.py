@@ -109,7 +109,7 @@ CASES = {
         f.raw, columns=ITEM_MAP, timestamp=STAMP, malformed="_recsys_malformed"
     ),
     ingest.forget_accepted_raw: lambda f: ingest.forget_accepted_raw(f.parsed),
-    ingest.refuse_known: lambda f: ingest.refuse_known(f.parsed, f.events),
+    ingest.refuse_known: lambda f: ingest.refuse_known(f.parsed, f.events, batch="full"),
     ingest.faulty: lambda f: ingest.faulty(f.parsed),
     ingest.accepted: lambda f: ingest.accepted(f.parsed),
     ingest.rejected: lambda f: ingest.rejected(f.parsed),
