@@ -12,8 +12,9 @@ from recsys_spark.evaluation.verdict import RECOMMENDATIONS as OURS
 from recsys_spark.evaluation.verdict import TWO_TOWER, judge
 from recsys_spark.models import find_model
 from recsys_spark.runner import Context, Stage, main
-from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEMS, METRICS, MODELS, RECOMMENDATIONS
+from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEM_INDEX, ITEMS, METRICS, MODELS, RECOMMENDATIONS
 from recsys_spark.tracking import log_figures, tracking_place
+from recsys_spark.transforms.candidates import list_items
 from recsys_spark.transforms.history import decayed_counts, of_types, within
 
 
@@ -21,8 +22,8 @@ def run(context: Context) -> None:
     settings, split, run_id = context.config.evaluate, context.config.split, context.config.run.id
     longest = max(settings.ks)
     chosen = of_types(context.read(EVENTS), split.target_event_types)
-    towers = context.read_slice(CANDIDATES, run_id=run_id, split="test")
-    users = context.keep(towers.select(c.USER_ID).distinct())
+    candidates = context.read_slice(CANDIDATES, run_id=run_id, split="test")
+    users = context.keep(candidates.select(c.USER_ID).distinct())
     counts = context.keep(decayed_counts(chosen, as_of=split.test_start, decay_days=settings.personal_decay_days))
     popular = popularity(chosen, as_of=split.test_start, popular_days=settings.popular_days)
     truth = context.keep(truth_slices(within(chosen, split.test_start, split.test_end), counts))
@@ -32,7 +33,7 @@ def run(context: Context) -> None:
     )
     lists = context.keep(
         as_lists(context.read_slice(RECOMMENDATIONS, run_id=run_id), method=OURS)
-        .unionByName(as_lists(towers, method=TWO_TOWER))
+        .unionByName(as_lists(list_items(candidates, context.read(ITEM_INDEX)), method=TWO_TOWER))
         .unionByName(baseline_lists(popular, counts, users, list_size=longest, settings=settings))
         .where(F.col(c.RANK) <= longest)
     )
@@ -50,7 +51,7 @@ def run(context: Context) -> None:
 STAGE = Stage(
     name="evaluate",
     run=run,
-    reads=(RECOMMENDATIONS, CANDIDATES, EVENTS, ITEMS, MODELS),
+    reads=(RECOMMENDATIONS, CANDIDATES, ITEM_INDEX, EVENTS, ITEMS, MODELS),
     writes=(METRICS,),
     sections=("run", "evaluate", "split", "tracking"),
 )

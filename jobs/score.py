@@ -32,7 +32,6 @@ def run(context: Context) -> None:
         alpha=model.alpha,
         offset_b=model.offset_b,
         user_block=settings.user_block,
-        item_block=settings.item_block,
     )
     context.replace(CANDIDATES, candidates.withColumn(c.MODEL_VERSION, F.lit(model.version)))
 

@@ -135,7 +135,7 @@ look(catalog.USER_EMBEDDINGS, user_vectors, num_rows=3)
 
 # COMMAND ----------
 
-look(catalog.CANDIDATES, of_run(catalog.CANDIDATES).orderBy("split", "seen_rule", "user_id", "rank"))
+look(catalog.CANDIDATES, of_run(catalog.CANDIDATES).orderBy("split", "seen_rule", "user_id"))
 of_run(catalog.BLENDS).orderBy("tower_weight").show(truncate=False)
 
 # COMMAND ----------

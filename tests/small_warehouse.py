@@ -69,7 +69,7 @@ def _template(spark: SparkSession) -> str:
     put(t.MODELS, [("main", "two_tower", "1", "file:/m", "tracked", 10.0, -3.0, 0.2)], run_id="main")
     put(t.ITEM_EMBEDDINGS, [("a", 0, "1", [1.0, 0.0], "h")], model_version="1")
     put(t.USER_EMBEDDINGS, [("u1", TEST_START, "test", "1", [0.0, 1.0], "h")], model_version="1")
-    put(t.CANDIDATES, [("main", "test", "keep", "u1", "a", 1, -2.5, "1")], run_id="main")
+    put(t.CANDIDATES, [("main", "test", "keep", "u1", [0], [-2.5], "1")], run_id="main")
     put(t.BLENDS, [("main", 0.0, 0.30, 3), ("main", 0.2, 0.35, 3)], run_id="main")
     put(t.RECOMMENDATIONS, _lists("main"), run_id="main")
     put(t.RECOMMENDATIONS, [(*_lists("other")[0][:4], "d", *_lists("other")[0][5:])], run_id="other")

@@ -169,7 +169,6 @@ class EmbedConfig(Section):
 class ScoreConfig(Section):
     top_k: Count
     user_block: Count
-    item_block: Count
 
 
 class RankConfig(Section):

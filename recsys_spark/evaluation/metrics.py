@@ -43,9 +43,7 @@ def slice_of(seen_rule: Column) -> Column:
 
 
 def as_lists(ranked: DataFrame, *, method: str) -> DataFrame:
-    """Lists of one method from rows with seen_rule, user_id, item_id and rank (CANDIDATES,
-    RECOMMENDATIONS).
-    """
+    """Lists of one method from rows with seen_rule, user_id, item_id and rank (the towers', RECOMMENDATIONS)."""
     return ranked.select(
         F.lit(method).alias(c.METHOD),
         slice_of(F.col(c.SEEN_RULE)).alias(c.SLICE),

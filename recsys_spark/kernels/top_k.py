@@ -1,324 +1,262 @@
-"""Exact top-K of all user-item pairs: users stay, item blocks stream by, a running K per user is kept.
+"""Exact top-K of all user-item pairs, in less time than the float32 product of the two matrices takes.
 
-The order is total: score descending, then `place` ascending, where an item's place is its number when all
-items are sorted by item_id (bytes of UTF-8, as Spark sorts strings). Score and place are packed into one
-uint64, so that "better" is "smaller" and one integer comparison decides everything:
+The order is total: score descending, then `place` ascending, where an item's place is its number when all items are
+sorted by item_id (bytes of UTF-8, as Spark sorts strings). Vectors lie on the grid of `kernels/grid.py`; therefore
+scores are exact, and the lists are the same whatever the blocks, the processor, the product or its library.
 
-    key = (0xFFFFFFFF - ordered bits of the float32 score) << 32 | place
+How the catalogue is searched. Tiles of users x items go through a product of 8-bit copies of the vectors, at four
+times the speed of float32. By Cauchy-Schwarz it bounds every score from above; pairs whose bound reaches the user's
+floor (some 200 of 50,000 items for K = 100) are scored exactly, from whole numbers. Where the processor has no
+8-bit products, tiles of exact float32 scores take their place, and so they do for users of a tile for whom the bound
+says too little (thousands of equal items).
 
-Vectors lie on the grid of `kernels/grid.py`; therefore scores are exact, and the lists are the same whatever
-the block sizes, the order of the blocks, the processor or the BLAS.
+The floor. A user's K-th best score is known at the end only, so it is guessed as the search goes: after a share f of
+the catalogue, whose order is random, the best of all reach about the (f K)-th best so far. A list is proven when K of
+its pairs reach the highest guess; the few users for whom one was too high are searched again without guesses.
 
-How a block is searched. Its columns are dealt into groups of `width`; the maximum of every group is one
-vectorised pass. The K-th largest group maximum is a lower bound of the K-th best score (K different groups
-hold an item at least that good), which serves as threshold while the running list is not yet a good one.
-Afterwards the running K-th best score is the threshold. Only groups whose maximum reaches the threshold are
-looked into, only items that reach it (ties included) become keys, and only keys below the running K-th are
-merged. No full row is ever sorted.
+Dropped: rescoring at the end of all pairs within the error of the K-th (more of them, and their vectors are no longer
+in the cache); a heap per user (its branches cost as much as the product); one floor per tile from the K-th largest
+group maximum (three times the pairs to rescore); one scale for all items (a single odd vector makes all bounds wide);
+`np.argpartition` of every full row (dearer than the product); over-fetching K and the longest history (one heavy
+user slows all down).
 
-Excluded pairs (items a user has had) are set to minus infinity before the search, so lists stay full while
-candidates exist. Their scores are kept on the side: the list *with* them is the K best of the list without
-them and of these pairs, so both seen rules cost one pass.
-
-Dropped: `np.argpartition` of every full row (dearer than the product itself at D = 128); over-fetching K and
-the longest history, and filtering later (one heavy user slows all down); resolving ties by comparing strings.
-
-Axes: U users, N items of a block, D dimensions, K list length, E excluded pairs, S rows of a strip, G groups,
-P pairs.
+Axes: U users, S users of a strip, N rows of the item matrix, T items of a tile, D dimensions, K list length, L places
+for keys, E excluded pairs, P listed pairs.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys_spark.kernels.grid import Float32Array, is_on_grid
+from recsys_spark.kernels import scan
+from recsys_spark.kernels.grid import GRID_STEPS, Float32Array
+from recsys_spark.kernels.item_matrix import (
+    GROUP_ROWS,
+    CoarseVectors,
+    Int16Array,
+    Int64Array,
+    IntArray,
+    ItemMatrix,
+    coarsen,
+    grid_steps,
+)
+from recsys_spark.kernels.products import Products, multiply_coarse
+from recsys_spark.kernels.scan import BLANK_PRODUCT, BLANK_SCORE, LOWEST, NO_PAIR, Guess, KeyArray, Lists
 
-IntArray = npt.NDArray[np.integer[Any]]
-Int64Array = npt.NDArray[np.int64]
-KeyArray = npt.NDArray[np.uint64]
+BoolArray = npt.NDArray[np.bool_]
 
-STRIP_BYTES: Final = 8 * 2**20
-"""Scores searched in one go (256 users x 8,192 items). At D = 128 on a shared machine 4, 8 and 16 MiB could not be
-told apart; 32 MiB took about 1.3 times as long."""
+TILE_USERS: Final = 256
+TILE_ITEMS: Final = 4096
+"""Tiles of 4 MiB. 8 MiB took 1.0 to 1.2 times as long, 64 x 8,192 1.3 times, 128 x 49,152 1.4 times."""
 
-MAX_GROUP_WIDTH: Final = 16
-"""Columns per group. Wider groups mean fewer maxima, but more items looked at for each survivor."""
-
-NO_PAIR: Final = np.uint64(2**64 - 1)
-"""The key of an empty place: worse than any pair, since its score bits would be those of a NaN."""
-
-_LOWEST: Final = np.finfo(np.float32).min
-_EXCLUDED: Final = np.float32(-np.inf)
-_BITS_OF_SIGN: Final = np.uint32(0x80000000)
-_ALL_BITS: Final = np.uint32(0xFFFFFFFF)
-_HALF: Final = np.uint64(32)
-
-
-@dataclass(frozen=True)
-class ItemBlock:
-    """N items: `vectors_ND` on the grid, `places_N` (order of ties), `item_idx_N` (names in exclusions).
-
-    Places and item_idx are unique over all blocks; places lie in [0, 2^32 - 1).
-    """
-
-    vectors_ND: Float32Array
-    places_N: IntArray
-    item_idx_N: IntArray
+DENSE_SHARE: Final = 8
+"""A user for whom one in this many items of a tile reaches the floor gets exact scores of the whole tile: a rescored
+pair costs about as much as eight from a product."""
 
 
 @dataclass(frozen=True)
 class Exclusions:
-    """E pairs that may not be listed, sorted by (user row, item_idx), without repetition, as CSR.
+    """E pairs that may not be listed, sorted by (user, row of the item matrix), without repetition, as CSR.
 
-    User u's items are `item_idx_E[offsets_U1[u]:offsets_U1[u + 1]]`. Items that are in no block are ignored.
+    User u's rows are `rows_E[offsets_U1[u]:offsets_U1[u + 1]]`.
     """
 
-    offsets_U1: IntArray
-    item_idx_E: IntArray
+    offsets_U1: Int64Array
+    rows_E: Int64Array
 
     @classmethod
-    def from_pairs(cls, rows_P: IntArray, item_idx_P: IntArray, *, num_users: int) -> Exclusions:
-        """Sort and deduplicate pairs given in any order; `rows_P` lie in [0, num_users)."""
-        order = np.lexsort((item_idx_P, rows_P))
-        rows, items = rows_P[order], item_idx_P[order]
-        is_new = np.ones(len(rows), dtype=bool)
-        is_new[1:] = (rows[1:] != rows[:-1]) | (items[1:] != items[:-1])
-        counts = np.bincount(rows[is_new], minlength=num_users)
-        return cls(np.concatenate([[0], np.cumsum(counts)]), items[is_new])
+    def none(cls, num_users: int) -> Exclusions:
+        return cls(np.zeros(num_users + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+    @classmethod
+    def from_pairs(cls, users_P: IntArray, item_idx_P: IntArray, items: ItemMatrix, *, num_users: int) -> Exclusions:
+        """Of pairs (user in [0, num_users), item_idx) in any order; items without a vector have none to exclude."""
+        is_known = (item_idx_P >= 0) & (item_idx_P < len(items.row_of_idx_I))
+        rows_P = np.full(len(item_idx_P), -1, dtype=np.int64)
+        rows_P[is_known] = items.row_of_idx_I[item_idx_P[is_known]]
+        is_found = rows_P >= 0
+        pairs = np.unique(users_P[is_found].astype(np.int64) << 32 | rows_P[is_found])
+        counts = np.bincount(pairs >> 32, minlength=num_users)
+        return cls(np.concatenate([[0], np.cumsum(counts)]), pairs & 0xFFFFFFFF)
+
+    def of_users(self, users_S: Int64Array) -> Exclusions:
+        """The exclusions of some users, numbered anew."""
+        counts = np.diff(self.offsets_U1)[users_S]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets_U1[users_S] - offsets[:-1], counts)
+        return Exclusions(offsets, self.rows_E[places])
 
 
 @dataclass(frozen=True)
 class TopLists:
-    """P listed pairs, users ascending, best first; `counts_U` (at most K) tells where lists end."""
+    """U lists as keys, best first; a list shorter than K ends with NO_PAIR."""
 
-    counts_U: Int64Array
-    places_P: Int64Array
-    scores_P: Float32Array
+    keys_UK: KeyArray
 
     @property
-    def rows_P(self) -> Int64Array:
-        """User row of each pair."""
-        return np.repeat(np.arange(len(self.counts_U)), self.counts_U)
+    def counts_U(self) -> Int64Array:
+        """Length of each list."""
+        counts_U: Int64Array = (self.keys_UK != NO_PAIR).sum(axis=1, dtype=np.int64)
+        return counts_U
 
     @property
-    def ranks_P(self) -> Int64Array:
-        """Rank of each pair within its list, from 1."""
-        starts = np.cumsum(self.counts_U) - self.counts_U
-        return np.arange(len(self.places_P)) - np.repeat(starts, self.counts_U) + 1
+    def places_P(self) -> Int64Array:
+        """Places of the listed items, users ascending, best first."""
+        return (self._keys_P & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+    @property
+    def scores_P(self) -> Float32Array:
+        """Their scores: cosines, exactly."""
+        whole = np.int64(scan.UNIT) - (self._keys_P >> np.uint64(32)).astype(np.int64)
+        return whole.astype(np.float32) / np.float32(scan.UNIT)
+
+    @property
+    def _keys_P(self) -> KeyArray:
+        keys_P: KeyArray = self.keys_UK[self.keys_UK != NO_PAIR]
+        return keys_P
 
 
-class RunningTopK:
-    """The K best items of U users among the item blocks seen so far.
+@dataclass(frozen=True)
+class Users:
+    """U users ready to be searched for."""
 
-    running = RunningTopK(users_UD, top_k=100, excluded=excluded)
-    for block in item_blocks:
-        running.update(block)
-    drop, keep = running.lists(), running.lists_with_excluded()
+    vectors_UD: Float32Array
+    steps_UD: Int16Array
+    coarse: CoarseVectors
+
+    @classmethod
+    def of(cls, vectors_UD: Float32Array, *, dim: int) -> Users:
+        """ValueError when vectors are off the grid or not as wide as the items."""
+        return cls(vectors_UD, grid_steps(vectors_UD, "users", dim=dim), coarsen(vectors_UD))
+
+    def of_rows(self, users_S: Int64Array) -> Users:
+        coarse, scale, error = self.coarse
+        picked = CoarseVectors(coarse[users_S], scale[users_S], error[users_S])
+        return Users(self.vectors_UD[users_S], self.steps_UD[users_S], picked)
+
+
+def find_top_k(users: Users, items: ItemMatrix, *, top_k: int, products: Products, excluded: Exclusions) -> TopLists:
+    """The K best items of every user that are not excluded; a list is short when there are fewer.
+
+    One pass over the item matrix, tile by tile; a second one for the users whose guesses were too high.
     """
-
-    def __init__(self, users_UD: Float32Array, *, top_k: int, excluded: Exclusions | None = None) -> None:
-        _require(top_k >= 1, f"top_k >= 1; found {top_k}")
-        _require_vectors(users_UD, "users")
-        self._users_UD = users_UD
-        self._top_k = top_k
-        self._keys_UK = np.full((len(users_UD), top_k), NO_PAIR, dtype=np.uint64)
-        self._excluded = _ExcludedPairs(excluded or _no_exclusions(len(users_UD)), num_users=len(users_UD))
-
-    def update(self, block: ItemBlock) -> None:
-        """Let the block's items compete. ValueError when it is off the grid or does not fit together."""
-        _require_block(block, dim=self._users_UD.shape[1])
-        num_items = len(block.vectors_ND)
-        if not num_items:
-            return
-        width = group_width(num_items, self._top_k)
-        num_groups = -(-num_items // width)
-        places_N = block.places_N.astype(np.uint64)
-        pairs = self._excluded.locate(block.item_idx_N)
-        rows_at_once = strip_rows(num_items)
-        scores_SN = np.full((min(rows_at_once, len(self._users_UD)), num_groups * width), _EXCLUDED)
-        for start in range(0, len(self._users_UD), rows_at_once):
-            stop = min(start + rows_at_once, len(self._users_UD))
-            strip_SN = scores_SN[: stop - start]
-            np.matmul(self._users_UD[start:stop], block.vectors_ND.T, out=strip_SN[:, :num_items])
-            self._excluded.take_out(pairs, strip_SN, start, stop, places_N)
-            keys_SK = self._keys_UK[start:stop]
-            rows_P, columns_P, scores_P = find_survivors(strip_SN, keys_SK, width)
-            merge_pairs(keys_SK, rows_P, pack_keys(scores_P, places_N[columns_P]))
-
-    def lists(self) -> TopLists:
-        """The lists without the excluded pairs (all pairs compete when none were given)."""
-        return _unpack_lists(self._keys_UK)
-
-    def lists_with_excluded(self) -> TopLists:
-        """The lists as if nothing had been excluded."""
-        keys_UK, pairs = self._keys_UK.copy(), self._excluded
-        rows_at_once = strip_rows(self._top_k + pairs.longest)
-        for start in range(0, len(keys_UK), rows_at_once):
-            first, last = np.searchsorted(pairs.rows_E, [start, start + rows_at_once])
-            strip_SK = keys_UK[start : start + rows_at_once]
-            merge_pairs(strip_SK, pairs.rows_E[first:last] - start, pairs.keys_E[first:last])
-        return _unpack_lists(keys_UK)
+    if top_k < 1:
+        raise ValueError(f"top-K: wanted top_k >= 1; found {top_k}")
+    search = _Search(users, items, top_k, products, excluded)
+    keys_UK, is_proven_U = search.run(with_guesses=True)
+    again = np.flatnonzero(~is_proven_U)
+    if len(again):
+        search = _Search(users.of_rows(again), items, top_k, products, excluded.of_users(again))
+        keys_UK[again], _ = search.run(with_guesses=False)
+    return TopLists(keys_UK)
 
 
-class _ExcludedPairs:
-    """The excluded pairs of the users of one `RunningTopK`, and the keys of those met so far."""
+def readmit(lists: TopLists, users: Users, items: ItemMatrix, excluded: Exclusions) -> TopLists:
+    """The lists as if the given pairs, all of them excluded from `lists`, had been allowed."""
+    keys_UK = lists.keys_UK.copy()
+    keys_E = scan.pair_keys(users.steps_UD, excluded.offsets_U1, excluded.rows_E, items.steps_ND, items.place_N)
+    scan.merge_pairs(keys_UK, excluded.offsets_U1, keys_E)
+    return TopLists(keys_UK)
 
-    def __init__(self, excluded: Exclusions, *, num_users: int) -> None:
-        offsets, num_pairs = excluded.offsets_U1, len(excluded.item_idx_E)
-        counts = np.diff(offsets)
-        is_csr = len(offsets) == num_users + 1 and offsets[0] == 0 and offsets[-1] == num_pairs
-        _require(
-            bool(is_csr and (counts >= 0).all()),
-            f"ascending offsets from 0 to {num_pairs} for {num_users} users",
+
+def search_bytes(num_users: int, *, dim: int, top_k: int, num_excluded: int) -> int:
+    """Upper bound, in bytes, of what searching for one block of users holds beside the item matrix.
+
+    Of a user: the vector as float32, whole numbers and 8 bits, with float64 copies while 8 bits are chosen (40 a
+    dimension); 2 K keys as kept, as masked and as sorted, and in two final lists (64 K). Of an excluded pair: 80
+    while pairs are sorted. And one tile, with a float32 copy of its items and users.
+    """
+    tile = 4 * TILE_USERS * TILE_ITEMS + 4 * dim * (TILE_USERS + 2 * TILE_ITEMS) + 16 * TILE_ITEMS
+    return tile + num_users * (40 * dim + 64 * top_k + 64) + 80 * num_excluded
+
+
+class _Search:
+    """One pass of some users over the item matrix."""
+
+    def __init__(self, users: Users, items: ItemMatrix, top_k: int, products: Products, excluded: Exclusions) -> None:
+        self._users, self._items, self._top_k = users, items, top_k
+        self._products, self._excluded = products, excluded
+        self._num_users = len(users.vectors_UD)
+        self._lists = Lists(
+            keys_UL=np.full((self._num_users, 2 * top_k), NO_PAIR, dtype=np.uint64),
+            counts_U=np.zeros(self._num_users, dtype=np.int64),
+            cutoffs_U=np.full(self._num_users, NO_PAIR, dtype=np.uint64),
+            claims_U=np.full(self._num_users, LOWEST, dtype=np.int64),
         )
-        self.longest = int(counts.max(initial=0))
-        self.rows_E = np.repeat(np.arange(num_users), counts)
-        same_user = np.diff(self.rows_E) == 0
-        _require(bool((np.diff(excluded.item_idx_E)[same_user] > 0).all()), "item_idx ascending for each user")
-        self.keys_E = np.full(num_pairs, NO_PAIR, dtype=np.uint64)
-        self._item_idx, self._item_of_pair_E = np.unique(excluded.item_idx_E, return_inverse=True)
-        self._column_of_item = np.full(len(self._item_idx), -1, dtype=np.int64)
+        self._sides = scan.CoarseSide(users.steps_UD, users.coarse.scale_N, users.coarse.error_N)
+        self._buffer = np.empty(TILE_USERS * TILE_ITEMS, dtype=np.int32)
 
-    def locate(self, item_idx_N: IntArray) -> tuple[Int64Array, Int64Array, Int64Array]:
-        """Which excluded pairs lie in a block: (pair, user row, column), by user row."""
-        if not len(self.keys_E):
-            return self.rows_E, self.rows_E, self.rows_E
-        slots = np.searchsorted(self._item_idx, item_idx_N)
-        columns = np.flatnonzero(self._item_idx[np.minimum(slots, len(self._item_idx) - 1)] == item_idx_N)
-        self._column_of_item[slots[columns]] = columns
-        columns_E = self._column_of_item[self._item_of_pair_E]
-        self._column_of_item[slots[columns]] = -1
-        pairs = np.flatnonzero(columns_E >= 0)
-        return pairs, self.rows_E[pairs], columns_E[pairs]
+    def run(self, *, with_guesses: bool) -> tuple[KeyArray, BoolArray]:
+        """Sorted keys [U, K], and whose lists are proven."""
+        num_rows = len(self._items.steps_ND)
+        for start in range(0, num_rows, TILE_ITEMS):
+            stop = min(start + TILE_ITEMS, num_rows)
+            guess = self._guess(start, stop) if with_guesses else Guess(self._top_k, from_tile=False)
+            self._scan_tile(start, stop, guess)
+        keys_UK = np.sort(_kept(self._lists), axis=1)[:, : self._top_k]
+        worst_U = np.int64(scan.UNIT) - (keys_UK[:, -1] >> np.uint64(32)).astype(np.int64)
+        is_full_U = keys_UK[:, -1] != NO_PAIR
+        return keys_UK, (self._lists.claims_U == LOWEST) | (is_full_U & (worst_U >= self._lists.claims_U))
 
-    def take_out(
-        self,
-        located: tuple[Int64Array, Int64Array, Int64Array],
-        strip_SN: Float32Array,
-        start: int,
-        stop: int,
-        places_N: KeyArray,
-    ) -> None:
-        """Keep the keys of the pairs of users [start, stop) and set their scores to minus infinity."""
-        pairs, rows, columns = located
-        first, last = np.searchsorted(rows, [start, stop])
-        rows, columns = rows[first:last] - start, columns[first:last]
-        self.keys_E[pairs[first:last]] = pack_keys(strip_SN[rows, columns], places_N[columns])
-        strip_SN[rows, columns] = _EXCLUDED
+    def _guess(self, start: int, stop: int) -> Guess:
+        """Three standard deviations of a Poisson count above the number of the final list's items to be expected."""
+        expected = self._top_k * (start or stop) / max(1, self._items.num_items)
+        rank = min(self._top_k, math.ceil(expected + 3 * math.sqrt(expected) + 3))
+        return Guess(rank, from_tile=start == 0)
 
+    def _scan_tile(self, start: int, stop: int, guess: Guess) -> None:
+        items, exact_TD = self._items, _Lazy(self._items.steps_ND[start:stop])
+        groups = (stop - start) // GROUP_ROWS
+        places_T = items.place_N[start:stop]
+        side = scan.CoarseSide(
+            items.steps_ND[start:stop], items.coarse.scale_N[start:stop], items.coarse.error_N[start:stop]
+        )
+        for first in range(0, self._num_users, TILE_USERS):
+            users_S = np.arange(first, min(first + TILE_USERS, self._num_users))
+            if self._products.is_coarse:
+                products_ST = self._tile(len(users_S), stop - start, np.int32)
+                coarse_SC = self._users.coarse.coarse_NC[first : first + TILE_USERS]
+                multiply_coarse(coarse_SC, items.coarse.coarse_NC[start:stop], products_ST)
+                self._blank(products_ST, users_S, start, BLANK_PRODUCT)
+                is_left_S = scan.scan_coarse(
+                    products_ST, first, self._sides, side, places_T, self._lists, guess, self._top_k, groups,
+                    (stop - start) // DENSE_SHARE,
+                )  # fmt: skip
+                users_S = users_S[is_left_S]
+            if len(users_S):
+                scores_ST = self._tile(len(users_S), stop - start, np.float32)
+                self._products.multiply(self._users.vectors_UD[users_S], exact_TD.vectors, scores_ST)
+                self._blank(scores_ST, users_S, start, BLANK_SCORE)
+                scan.scan_exact(scores_ST, users_S, places_T, self._lists, guess, self._top_k, groups)
 
-def find_survivors(
-    scores_SN: Float32Array, keys_SK: KeyArray, width: int
-) -> tuple[Int64Array, Int64Array, Float32Array]:
-    """Every pair that may enter the running lists: (row, column, score), rows ascending; `width` divides N.
+    def _tile(self, num_users: int, num_items: int, dtype: type) -> npt.NDArray[Any]:
+        return self._buffer[: num_users * num_items].view(dtype).reshape(num_users, num_items)
 
-    Pairs at the threshold are among them: the place decides later. Minus infinity never is.
-    """
-    num_rows, top_k = keys_SK.shape
-    grouped_SWG = scores_SN.reshape(num_rows, width, -1)
-    maxima_SG = grouped_SWG.max(axis=1) if width > 1 else scores_SN
-    threshold_S = unpack_scores(keys_SK.max(axis=1))
-    num_groups = maxima_SG.shape[1]
-    if num_groups > top_k:
-        is_open = np.count_nonzero(maxima_SG >= threshold_S[:, None], axis=1) > 2 * top_k
-        if is_open.any():
-            bound = np.partition(maxima_SG[is_open], num_groups - top_k, axis=1)[:, num_groups - top_k]
-            threshold_S[is_open] = np.maximum(threshold_S[is_open], np.maximum(bound, _LOWEST))
-    rows_H, groups_H = np.nonzero(maxima_SG >= threshold_S[:, None])
-    hit_scores_HW = grouped_SWG[rows_H, :, groups_H]
-    hits_P, slots_P = np.nonzero(hit_scores_HW >= threshold_S[rows_H, None])
-    return rows_H[hits_P], slots_P * num_groups + groups_H[hits_P], hit_scores_HW[hits_P, slots_P]
+    def _blank(self, tile_ST: npt.NDArray[Any], users_S: Int64Array, start: int, blank: float) -> None:
+        tile_ST[:, max(0, self._items.num_items - start) :] = blank
+        excluded = self._excluded
+        scan.blank_pairs(tile_ST, users_S, excluded.offsets_U1, excluded.rows_E, start, blank)
 
 
-def merge_pairs(keys_SK: KeyArray, rows_P: Int64Array, keys_P: KeyArray) -> None:
-    """Let the pairs (rows ascending) compete for the running lists, in place; these stay unsorted."""
-    top_k = keys_SK.shape[1]
-    better = keys_P < keys_SK.max(axis=1)[rows_P]
-    rows_P, keys_P = rows_P[better], keys_P[better]
-    counts_S = np.bincount(rows_P, minlength=len(keys_SK))
-    touched = np.flatnonzero(counts_S)
-    if not len(touched):
-        return
-    counts = counts_S[touched]
-    starts = np.cumsum(counts) - counts
-    slots_P = np.arange(len(rows_P)) - np.repeat(starts, counts)
-    pool = np.full((len(touched), top_k + counts.max()), NO_PAIR, dtype=np.uint64)
-    pool[:, :top_k] = keys_SK[touched]
-    pool[np.repeat(np.arange(len(touched)), counts), top_k + slots_P] = keys_P
-    pool.partition(top_k - 1, axis=1)
-    keys_SK[touched] = pool[:, :top_k]
+class _Lazy:
+    """Float32 vectors of a tile, made when a user needs them."""
+
+    def __init__(self, steps_TD: Int16Array) -> None:
+        self._steps_TD = steps_TD
+        self._vectors_TD: Float32Array | None = None
+
+    @property
+    def vectors(self) -> Float32Array:
+        if self._vectors_TD is None:
+            self._vectors_TD = self._steps_TD.astype(np.float32) / np.float32(GRID_STEPS)
+        return self._vectors_TD
 
 
-def pack_keys(scores_P: Float32Array, places_P: KeyArray) -> KeyArray:
-    """One uint64 per pair that is smaller when the pair is better; places fit 32 bits, scores are no NaN."""
-    bits = (scores_P + np.float32(0.0)).view(np.uint32)  # + 0.0: minus zero and zero are the same score
-    ordered = np.where(bits & _BITS_OF_SIGN, ~bits, bits | _BITS_OF_SIGN)
-    return ((_ALL_BITS - ordered).astype(np.uint64) << _HALF) | places_P
-
-
-def unpack_scores(keys: KeyArray) -> Float32Array:
-    """The float32 scores packed in keys; the lowest float32 for an empty place."""
-    ordered = _ALL_BITS - (keys >> _HALF).astype(np.uint32)
-    bits = np.where(ordered & _BITS_OF_SIGN, ordered ^ _BITS_OF_SIGN, ~ordered)
-    return np.where(keys == NO_PAIR, _LOWEST, bits.view(np.float32))
-
-
-def strip_rows(num_columns: int) -> int:
-    """Users whose scores are searched in one go."""
-    return max(1, STRIP_BYTES // (4 * num_columns))
-
-
-def group_width(num_items: int, top_k: int) -> int:
-    """Columns per group: the widest power of two that leaves 4 groups per list place, for a tight bound."""
-    width = MAX_GROUP_WIDTH
-    while width > 1 and num_items < 4 * top_k * width:
-        width //= 2
-    return width
-
-
-def block_bytes(user_block: int, item_block: int, *, dim: int, top_k: int, num_excluded: int = 0) -> int:
-    """Upper bound, in bytes, of what `RunningTopK` and one item block hold while a block is searched.
-
-    Vectors of both sides (4 bytes a coordinate), running keys and their copy in the final lists (8 bytes
-    each, three times), excluded pairs (48 bytes each), and one strip of scores: 4 bytes a score, and up to 20
-    times that for the survivors when every item of the block ties. The strip never holds more than
-    max(STRIP_BYTES, one row). The factor 20 was fitted to a measured run of that case, not derived.
-    """
-    strip = 4 * min(user_block, strip_rows(item_block)) * (item_block + MAX_GROUP_WIDTH + top_k)
-    vectors = 4 * dim * (user_block + item_block) + 32 * item_block
-    return vectors + 24 * user_block * top_k + 48 * num_excluded + 21 * strip
-
-
-def _unpack_lists(keys_UK: KeyArray) -> TopLists:
-    keys_UK = np.sort(keys_UK, axis=1)
-    is_pair = keys_UK != NO_PAIR
-    keys_P = keys_UK[is_pair]
-    places_P = (keys_P & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    return TopLists(np.count_nonzero(is_pair, axis=1), places_P, unpack_scores(keys_P))
-
-
-def _no_exclusions(num_users: int) -> Exclusions:
-    return Exclusions(np.zeros(num_users + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
-
-
-def _require(holds: bool, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"top-K kernel: wanted {wanted}")
-
-
-def _require_block(block: ItemBlock, *, dim: int) -> None:
-    _require_vectors(block.vectors_ND, "items")
-    num_items, found = block.vectors_ND.shape
-    _require(found == dim, f"items as wide as users ({dim}); found {found}")
-    _require(len(block.places_N) == len(block.item_idx_N) == num_items, "one place and one item_idx per item")
-    lowest, highest = block.places_N.min(initial=0), block.places_N.max(initial=0)
-    _require(bool(lowest >= 0 and highest < 2**32 - 1), "places in [0, 2^32 - 1)")
-
-
-def _require_vectors(vectors: Float32Array, name: str) -> None:
-    _require(vectors.ndim == 2 and vectors.dtype == np.float32, f"{name} as float32 of shape [rows, dim]")
-    _require(is_on_grid(vectors), f"{name} on the grid (kernels/grid.py), which makes their products exact")
+def _kept(lists: Lists) -> KeyArray:
+    is_kept = np.arange(lists.keys_UL.shape[1]) < lists.counts_U[:, None]
+    return np.where(is_kept, lists.keys_UL, NO_PAIR)

@@ -198,16 +198,18 @@ CANDIDATES: Final = Table(
         _SPLIT,
         _SEEN_RULE,
         _USER_ID,
-        _ITEM_ID,
-        _RANK,
-        Column(c.SCORE, "double", "alpha * cosine + offset_b: log of the item's share of the probability"),
+        Column(c.ITEMS, "array<int>", "item_idx, best first"),
+        Column(c.SCORES, "array<double>", "their alpha * cosine + offset_b: logs of shares of the probability"),
         _MODEL_VERSION,
     ),
-    key=(c.RUN_ID, c.SPLIT, c.SEEN_RULE, c.USER_ID, c.ITEM_ID),
+    key=(c.RUN_ID, c.SPLIT, c.SEEN_RULE, c.USER_ID),
     written_by="jobs/score.py",
     slice_by=(c.RUN_ID,),
     partition_by=(c.RUN_ID,),
-    checks={"ranks start at 1": "rank >= 1", "scores are numbers": "NOT isnan(score)"},
+    checks={
+        "a score for every item": "size(items) = size(scores)",
+        "scores are numbers": "NOT isnan(array_max(scores))",
+    },
 )
 
 BLENDS: Final = Table(

@@ -52,7 +52,7 @@ def blend_candidates(towers: DataFrame, history: DataFrame, weights: DataFrame) 
     """Every candidate of either source, scored with every weight: tower_weight, seen_rule, user_id, item_id,
     score, sources, num_events, last_ts (the last two null for items the user never had).
 
-    `towers` are rows of CANDIDATES of one split (key: seen_rule, user_id, item_id), `history` those of
+    `towers` are those of `list_items` of one split (key: seen_rule, user_id, item_id), `history` those of
     `history_candidates` as of the same cut-off (key: user_id, item_id), `weights` a few rows of tower_weight
     (unique). Own items compete only under the rule keep, and only where the towers were scored under it.
     """

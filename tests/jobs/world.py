@@ -56,7 +56,7 @@ split: {test_start: 2020-06-01, test_days: 28, validation_days: 28}
 sequences: {max_events: 16, max_targets: 8, train_windows: 3, num_files: 4}
 model: {embedding_dim: 16, user_heads: 2, id_min_targets: 2}
 train: {epochs: 2, batch_rows: 16, random_negatives: 16, live_texts: 4}
-score: {top_k: 30, user_block: 16, item_block: 16}
+score: {top_k: 30, user_block: 16}
 evaluate: {bootstrap_replicates: 20}
 report: {num_users: 3}
 spark: {spark.sql.shuffle.partitions: 2}

@@ -14,7 +14,7 @@ import recsys_spark.transforms
 from recsys_spark.config import EvaluateConfig
 from recsys_spark.evaluation import baselines, metrics
 from recsys_spark.tables import catalog
-from recsys_spark.transforms import blend, history, ingest, items, order, sequences, users
+from recsys_spark.transforms import blend, candidates, history, ingest, items, order, sequences, users
 
 pytestmark = pytest.mark.spark
 
@@ -58,7 +58,8 @@ class Frames:
 
         self.events, self.items, self.index = of(catalog.EVENTS), of(catalog.ITEMS), of(catalog.ITEM_INDEX)
         self.numbered = of(catalog.EVENTS, ", item_idx int")
-        self.towers, self.sequences, self.blends = of(catalog.CANDIDATES), of(catalog.SEQUENCES), of(catalog.BLENDS)
+        self.candidates, self.sequences, self.blends = of(catalog.CANDIDATES), of(catalog.SEQUENCES), of(catalog.BLENDS)
+        self.towers = make("seen_rule string, user_id string, item_id string, rank int, score double")
         self.users = make("user_id string")
         self.vectors = of(catalog.USER_EMBEDDINGS)
         self.raw = make(
@@ -91,6 +92,7 @@ EVENT_MAP, ITEM_MAP = {"who": "user_id", "what": "item_id", "at": "ts"}, {"what"
 
 CASES = {
     blend.tower_gains: lambda f: blend.tower_gains(f.towers),
+    candidates.list_items: lambda f: candidates.list_items(f.candidates, f.index),
     blend.blend_candidates: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends),
     blend.rank_blends: lambda f: blend.rank_blends(f.blended, list_size=5),
     blend.measure_weights: lambda f: blend.measure_weights(f.towers, f.counts, f.blends, f.truth, k=10),

@@ -12,6 +12,7 @@ from recsys_spark.bridges.snapshot import take_snapshot
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.grid import snap_to_grid
 from recsys_spark.tables.catalog import CANDIDATES
+from recsys_spark.transforms.candidates import list_items
 
 pytestmark = pytest.mark.spark
 
@@ -71,24 +72,35 @@ def items(spark, tmp_path_factory):
     return snapshot
 
 
-def score(spark, items, *, users=None, partitions=2, top_k=12, rules=("keep", "drop"), user_block=8, item_block=16):
+def score(spark, items, *, users=None, partitions=2, top_k=12, rules=("keep", "drop"), user_block=8):
     rows = spark.createDataFrame(USERS if users is None else users, USERS_DDL).repartition(partitions)
     return score_pairs(
-        rows, items, top_k=top_k, seen_rules=rules, alpha=ALPHA, offset_b=OFFSET_B,
-        user_block=user_block, item_block=item_block,
-    )  # fmt: skip
+        rows, items, top_k=top_k, seen_rules=rules, alpha=ALPHA, offset_b=OFFSET_B, user_block=user_block
+    )
 
 
 def as_rows(scored):
-    return sorted(tuple(row) for row in scored.collect())
+    """A sorted row per listed item: user_id, split, seen_rule, item_id, rank, score."""
+    id_of = {idx: id_ for id_, idx, *_ in ITEMS}
+    return sorted(
+        (user_id, split, rule, id_of[idx], rank, score)
+        for user_id, split, rule, listed, scores in scored.collect()
+        for rank, (idx, score) in enumerate(zip(listed, scores, strict=True), start=1)
+    )
 
 
-@pytest.mark.parametrize(
-    "partitions, user_block, item_block", [(1, 100, 1000), (1, 1, 16), (2, 7, 1), (3, 4, 33), (40, 8, 90)]
-)
-def test_the_table_is_the_oracle_s_whatever_the_layout(spark, items, partitions, user_block, item_block):
-    scored = score(spark, items, partitions=partitions, user_block=user_block, item_block=item_block)
+@pytest.mark.parametrize("partitions, user_block", [(1, 100), (1, 1), (2, 7), (3, 4), (40, 8)])
+def test_the_table_is_the_oracle_s_whatever_the_layout(spark, items, partitions, user_block):
+    scored = score(spark, items, partitions=partitions, user_block=user_block)
     assert as_rows(scored) == oracle(12, ("keep", "drop"))
+
+
+@pytest.mark.parametrize("files", [1, 2, 90])
+def test_the_table_is_the_same_whatever_the_files(spark, tmp_path, files):
+    path = str(tmp_path / "t")
+    spark.createDataFrame(ITEMS, ITEMS_DDL).repartition(files).write.format("delta").save(path)
+    snapshot = take_snapshot(spark.read.format("delta").load(path), "ITEM_EMBEDDINGS", 0)
+    assert as_rows(score(spark, snapshot)) == oracle(12, ("keep", "drop"))
 
 
 @pytest.mark.parametrize("rules", [("keep",), ("drop",)])
@@ -98,14 +110,26 @@ def test_one_rule_alone_and_a_list_of_the_whole_catalogue(spark, items, rules):
 
 def test_ties_stand_in_spark_s_own_order_of_item_id(spark, items):
     best = score(spark, items, top_k=NUM_ITEMS, rules=("keep",)).where("user_id = 'u4'")  # the zero vector
-    ranked = [row.item_id for row in best.orderBy("rank").collect()]
-    assert ranked == [row.item_id for row in best.orderBy("item_id").collect()]
+    ranked = [id_ for *_, id_, _, _ in sorted(as_rows(best), key=lambda row: row[4])]
+    ids = spark.createDataFrame([(id_,) for id_ in ranked], "item_id string")
+    assert ranked == [row.item_id for row in ids.orderBy("item_id").collect()]
     assert len(ranked) == NUM_ITEMS
 
 
-def test_a_user_who_has_seen_everything_has_no_row_under_drop_and_all_under_keep(spark, items):
-    rows = [(user_id, rule) for user_id, _, rule, *_ in as_rows(score(spark, items, top_k=3))]
-    assert [rule for user_id, rule in rows if user_id == "u2"] == ["keep"] * 3
+def test_a_user_who_has_seen_everything_has_an_empty_list_under_drop_and_a_full_one_under_keep(spark, items):
+    lists = score(spark, items, top_k=3).where("user_id = 'u2'").collect()
+    assert {row.seen_rule: len(row["items"]) for row in lists} == {"drop": 0, "keep": 3}
+
+
+def test_listed_items_are_rows_with_their_ids(spark, items):
+    index = spark.createDataFrame([(id_, idx) for id_, idx, *_ in ITEMS], "item_id string, item_idx int")
+    rows = list_items(score(spark, items).where("split = 'test'"), index)
+    wanted = [
+        (rule, user, id_, rank, s)
+        for user, split, rule, id_, rank, s in oracle(12, ("keep", "drop"))
+        if split == "test"
+    ]
+    assert sorted(tuple(row) for row in rows.collect()) == sorted(wanted)
 
 
 def test_the_columns_are_those_of_candidates(spark, items):
@@ -132,10 +156,10 @@ def test_more_places_than_items_is_an_error_before_anything_runs(spark, items):
 @pytest.mark.parametrize(
     "vector, message",
     [
-        ([1.0], "wanted an array<float> of width 1; found widths from 8 to 8"),
+        ([1.0], "users to score, column embedding: wanted an array<float> of width 8; found widths from 1 to 1"),
         (None, "users to score, column embedding: .* found nulls in 1 rows"),
         ([1.0, None], "nulls in 0 rows or inside of rows"),
-        ([0.3] * DIM, "users on the grid"),
+        ([0.3] * DIM, "users from snap_to_grid"),
     ],
 )
 def test_vectors_that_do_not_fit_are_named(spark, items, vector, message):
@@ -144,7 +168,7 @@ def test_vectors_that_do_not_fit_are_named(spark, items, vector, message):
 
 
 def test_users_of_two_widths_are_named(spark, items):
-    with pytest.raises(PythonException, match="of one width; found widths from 1 to 8"):
+    with pytest.raises(PythonException, match="of width 8; found widths from 1 to 8"):
         score(spark, items, users=[USERS[3], ("u", "test", [1.0], [])], partitions=1).collect()
 
 
@@ -157,9 +181,9 @@ def test_two_model_versions_in_one_snapshot_are_named(spark, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"seen_rules": ["skip"]}, {"seen_rules": []}, {"alpha": 0.0}, {"offset_b": np.inf}, {"item_block": 0}]
+    "changed", [{"seen_rules": ["skip"]}, {"seen_rules": []}, {"alpha": 0.0}, {"offset_b": np.inf}, {"user_block": 0}]
 )
 def test_refuses_settings_that_mean_nothing(spark, items, changed):
-    given = {"top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2, "item_block": 2}
+    given = {"top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
     with pytest.raises(ValueError, match="wanted"):
         score_pairs(spark.createDataFrame(USERS, USERS_DDL), items, **{**given, **changed})

@@ -53,7 +53,7 @@ def problems(load):
 def test_a_later_file_wins_and_a_setting_wins_over_files(load):
     config = load("score.top_k=7", texts=["score: {top_k: 5, user_block: 9}", "train: {ranks: 3}"])
     assert (config.score.top_k, config.score.user_block, config.train.ranks) == (7, 9, 3)
-    assert config.score.item_block == 8192, "what no layer names keeps conf/base.yaml's value"
+    assert config.rank.list_size == 20, "what no layer names keeps conf/base.yaml's value"
 
 
 def test_a_later_mapping_of_columns_replaces_the_whole_one(load):

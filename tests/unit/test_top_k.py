@@ -1,5 +1,4 @@
-"""The kernel's lists equal those of a brute-force oracle in float64, whatever the blocks, ties and
-exclusions."""
+"""The kernel's lists equal those of a brute-force oracle in float64, whatever tiles, products, ties, exclusions."""
 
 import tracemalloc
 
@@ -8,54 +7,56 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_spark.kernels import item_matrix as matrices
 from recsys_spark.kernels import top_k as kernel
 from recsys_spark.kernels.grid import snap_to_grid
-from recsys_spark.kernels.top_k import Exclusions, ItemBlock, RunningTopK, block_bytes, group_width
+from recsys_spark.kernels.item_matrix import ItemMatrixBuilder, coarsen, item_bytes, item_matrix, open_item_matrix
+from recsys_spark.kernels.products import Products, fastest_products, multiply_by_numpy, multiply_by_torch
+from recsys_spark.kernels.scan import Guess
+from recsys_spark.kernels.top_k import Exclusions, Users, find_top_k, readmit, search_bytes
+
+PRODUCTS = {
+    "8 bits": Products(True, multiply_by_numpy),
+    "numpy": Products(False, multiply_by_numpy),
+    "torch": Products(False, multiply_by_torch),
+}
 
 
 def oracle(users, items, places, item_idx, excluded, top_k):
     """All pairs in float64, sorted whole: for each user [(place, score), …], best first."""
     scores = users.astype(np.float64) @ items.astype(np.float64).T
+    column_of = {int(idx): column for column, idx in enumerate(item_idx)}
+    left_out = [[] for _ in users]
+    for row, idx in excluded:
+        left_out[row] += [column_of[idx]] if idx in column_of else []
     lists = []
-    for row, row_scores in enumerate(scores):
-        allowed = [column for column in range(len(items)) if (row, int(item_idx[column])) not in excluded]
-        best = sorted(allowed, key=lambda column: (-row_scores[column], places[column]))[:top_k]
+    for row_scores, columns in zip(scores, left_out, strict=True):
+        is_allowed = ~np.isin(np.arange(len(items)), columns)
+        best = [column for column in np.lexsort((places, -row_scores)) if is_allowed[column]][:top_k]
         lists.append([(int(places[column]), float(row_scores[column])) for column in best])
     return lists
 
 
 def as_lists(top):
-    """TopLists as the oracle writes them, with its ranks and rows checked on the way."""
-    lists = [[] for _ in top.counts_U]
-    for row, rank, place, score in zip(top.rows_P, top.ranks_P, top.places_P, top.scores_P, strict=True):
-        lists[row].append((int(place), float(score)))
-        assert len(lists[row]) == rank
-    return lists
+    """TopLists as the oracle writes them."""
+    pairs = [*zip(top.places_P.tolist(), top.scores_P.tolist(), strict=True)]
+    ends = np.cumsum(top.counts_U)
+    return [pairs[end - count : end] for end, count in zip(ends, top.counts_U, strict=True)]
 
 
-def run(users, items, places, item_idx, excluded, top_k, item_block, user_block=None):
-    """Both lists of the kernel, from blocks of the given sizes: (without excluded pairs, with them)."""
-    without, with_excluded = [], []
-    for first in range(0, len(users), user_block or len(users)):
-        block_users = users[first : first + (user_block or len(users))]
-        pairs = np.array(
-            [(u - first, i) for u, i in sorted(excluded) if first <= u < first + len(block_users)],
-            dtype=np.int64,
-        ).reshape(-1, 2)
-        csr = Exclusions.from_pairs(pairs[:, 0], pairs[:, 1], num_users=len(block_users))
-        running = RunningTopK(block_users, top_k=top_k, excluded=csr)
-        for start in range(0, len(items), item_block):
-            part = slice(start, start + item_block)
-            running.update(ItemBlock(items[part], places[part], item_idx[part]))
-        without += as_lists(running.lists())
-        with_excluded += as_lists(running.lists_with_excluded())
-    return without, with_excluded
+def run(users, items, places, item_idx, excluded, top_k, products="8 bits"):
+    """Both lists of the kernel: (without excluded pairs, with them)."""
+    matrix = item_matrix(items, places, item_idx)
+    pairs = np.array(sorted(excluded), dtype=np.int64).reshape(-1, 2)
+    csr = Exclusions.from_pairs(pairs[:, 0], pairs[:, 1], matrix, num_users=len(users))
+    ready = Users.of(users, dim=matrix.dim)
+    lists = find_top_k(ready, matrix, top_k=top_k, products=PRODUCTS[products], excluded=csr)
+    return as_lists(lists), as_lists(readmit(lists, ready, matrix, csr))
 
 
 @st.composite
 def worlds(draw):
-    """Users and items with many equal and zero vectors, places and item_idx in a random order, some pairs
-    excluded."""
+    """Users and items with many equal and zero vectors, places and item_idx in a random order, some pairs excluded."""
     num_users, num_items, dim = (
         draw(st.integers(1, 9)),
         draw(st.integers(1, 60)),
@@ -66,72 +67,108 @@ def worlds(draw):
     distinct[0] *= draw(st.sampled_from([0, 1]))
     users = distinct[random.integers(0, len(distinct), num_users)]
     items = distinct[random.integers(0, len(distinct), num_items)]
-    places = random.permutation(num_items * 2)[:num_items]
     item_idx = random.permutation(num_items * 2)[:num_items]
     share = draw(st.sampled_from([0.0, 0.2, 1.0]))
     excluded = {(u, i) for u in range(num_users) for i in range(num_items * 2) if random.random() < share * (u % 3) / 2}
-    return users, items, places, item_idx, excluded
+    return users, items, random.permutation(num_items), item_idx, excluded
 
 
 @settings(max_examples=300, deadline=None)
-@given(worlds(), st.integers(1, 70), st.integers(1, 70), st.integers(1, 9), st.sampled_from([4, 64, 2**23]))
-def test_lists_equal_the_oracle_for_every_block_size(world, top_k, item_block, user_block, strip_bytes):
+@given(worlds(), st.integers(1, 70), st.sampled_from([8, 16, 4096]), st.integers(1, 9), st.sampled_from([*PRODUCTS]))
+def test_lists_equal_the_oracle_for_every_tile_and_product(world, top_k, tile_items, tile_users, products):
     users, items, places, item_idx, excluded = world
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "STRIP_BYTES", strip_bytes)
-        without, with_excluded = run(users, items, places, item_idx, excluded, top_k, item_block, user_block)
+        patch.setattr(kernel, "TILE_ITEMS", tile_items)
+        patch.setattr(kernel, "TILE_USERS", tile_users)
+        without, with_excluded = run(users, items, places, item_idx, excluded, top_k, products)
     assert without == oracle(users, items, places, item_idx, excluded, top_k)
     assert with_excluded == oracle(users, items, places, item_idx, set(), top_k)
 
 
-@pytest.fixture(scope="module")
-def large_world():
-    """Large enough for groups, bounds and several strips: 70 users, 3,000 items, 12 seen items per user, 300
-    twins."""
+def make_vectors(kind, random, num_users, num_items, dim):
+    """Users and items of one kind, as they come before they are snapped."""
+    if kind == "clustered":
+        centres = random.standard_normal((30, dim))
+        return [
+            centres[random.integers(0, 30, num)] + 0.5 * random.standard_normal((num, dim))
+            for num in (num_users, num_items)
+        ]
+    users, items = (random.standard_normal((num, dim)) for num in (num_users, num_items))
+    if kind == "many equal":
+        items = items[random.integers(0, 5, num_items)]
+    if kind == "all equal":
+        items[:] = items[0]
+    if kind == "huge and tiny":
+        items *= 10.0 ** random.integers(-30, 30, num_items)[:, None]
+        users *= 10.0 ** random.integers(-300, 300, num_users)[:, None]
+    if kind == "spikes":  # one large coordinate, which leaves the others few of the 8 bits
+        items[np.arange(num_items), random.integers(0, dim, num_items)] += random.choice([0, 300], num_items)
+    return users, items
+
+
+@pytest.mark.parametrize("products", [*PRODUCTS])
+@pytest.mark.parametrize("kind", ["random", "clustered", "many equal", "all equal", "huge and tiny", "spikes"])
+def test_vectors_of_all_kinds_equal_the_oracle(kind, products):
+    """Large enough for several tiles of both sides, with 12 excluded items per user."""
     random = np.random.default_rng(7)
-    users, items = (snap_to_grid(random.standard_normal((num, 16))) for num in (70, 3000))
-    items[random.integers(0, 3000, 300)] = items[random.integers(0, 3000, 300)]
-    excluded = {(u, int(i)) for u in range(70) for i in random.integers(0, 3000, 12)}
-    return users, items, random.permutation(3000), random.permutation(3000), excluded
+    users, items = map(snap_to_grid, make_vectors(kind, random, 300, 9000, 30))
+    excluded = {(u, int(i)) for u in range(300) for i in random.integers(0, 9000, 12)}
+    world = users, items, random.permutation(9000), random.permutation(9000)
+    without, with_excluded = run(*world, excluded, 40, products)
+    assert without == oracle(*world, excluded, 40)
+    assert with_excluded == oracle(*world, set(), 40)
 
 
-@pytest.mark.parametrize("item_block", [1, 7, 500, 1000, 3000])
-@pytest.mark.parametrize("top_k", [1, 10, 100])
-def test_large_blocks_equal_the_oracle(large_world, top_k, item_block, monkeypatch):
-    monkeypatch.setattr(kernel, "STRIP_BYTES", 4 * 20 * 3000)
-    without, with_excluded = run(*large_world, top_k, item_block)
-    assert without == oracle(*large_world, top_k)
-    assert with_excluded == oracle(*large_world[:4], set(), top_k)
+def test_the_order_of_the_items_does_not_matter():
+    random = np.random.default_rng(2)
+    users, items = (snap_to_grid(random.standard_normal((num, 16))) for num in (70, 9000))
+    places, item_idx = random.permutation(9000), random.permutation(9000)
+    best_last = np.argsort(users[0] @ items.T)
+    shuffled = run(users, items[best_last], places[best_last], item_idx[best_last], set(), 20)
+    assert shuffled == run(users, items, places, item_idx, set(), 20)
 
 
-def test_the_tests_reach_every_group_width():
-    assert {group_width(n, k) for n in (1, 7, 500, 1000, 3000) for k in (1, 10, 100)} == {1, 2, 4, 8, 16}
+@pytest.mark.parametrize("products", [*PRODUCTS])
+def test_guesses_that_were_too_high_are_found_out(products, monkeypatch):
+    """Every user is held to the best item of the first tile, so no list is full."""
+    monkeypatch.setattr(kernel._Search, "_guess", lambda self, start, stop: Guess(1, start == 0))
+    again = []
+    monkeypatch.setattr(
+        Users, "of_rows", lambda self, rows, of=Users.of_rows: again.append(len(rows)) or of(self, rows)
+    )
+    random = np.random.default_rng(4)
+    users, items = (snap_to_grid(random.standard_normal((num, 16))) for num in (40, 9000))
+    world = users, items, random.permutation(9000), random.permutation(9000)
+    excluded = {(u, int(i)) for u in range(40) for i in random.integers(0, 9000, 12)}
+    assert run(*world, excluded, 30, products)[0] == oracle(*world, excluded, 30)
+    assert again == [40]
 
 
-@pytest.mark.parametrize("ascending", [True, False])
-def test_the_order_of_the_blocks_does_not_matter(large_world, ascending):
-    users, items, places, item_idx, excluded = large_world
-    order = np.argsort(users[0] @ items.T) if ascending else np.argsort(-(users[0] @ items.T))
-    shuffled = run(users, items[order], places[order], item_idx[order], excluded, 20, 256)
-    assert shuffled == run(*large_world, 20, 3000)
+def test_usual_guesses_are_seldom_too_high():
+    random = np.random.default_rng(5)
+    users, items = (snap_to_grid(random.standard_normal((num, 16))) for num in (400, 20_000))
+    matrix = item_matrix(items, np.arange(20_000), np.arange(20_000))
+    search = kernel._Search(Users.of(users, dim=16), matrix, 50, PRODUCTS["8 bits"], Exclusions.none(400))
+    _, is_proven = search.run(with_guesses=True)
+    assert is_proven.sum() > 380
 
 
 def test_a_user_who_has_seen_everything_gets_an_empty_list():
     users, items = snap_to_grid(np.eye(2, 4)), snap_to_grid(np.random.default_rng(1).standard_normal((50, 4)))
     excluded = {(0, i) for i in range(50)} | {(1, i) for i in range(49)}
     numbers = np.arange(50)
-    without, with_excluded = run(users, items, numbers, numbers, excluded, 10, 16)
+    without, with_excluded = run(users, items, numbers, numbers, excluded, 10)
     assert without == [[], [(49, float(users[1] @ items[49]))]]
     assert with_excluded == oracle(users, items, numbers, numbers, set(), 10)
 
 
 @pytest.mark.parametrize("vector", [[0, 0, 0, 0], [1, 2, 3, 4], [-1, 0, 0, 0]], ids=str)
-@pytest.mark.parametrize("item_block", [1, 64, 1000])
-def test_equal_items_are_listed_in_the_order_of_their_places(vector, item_block):
+@pytest.mark.parametrize("products", [*PRODUCTS])
+def test_equal_items_are_listed_in_the_order_of_their_places(vector, products):
     users = snap_to_grid(np.array([[1.0, 0, 0, 0], [0, 0, 0, 0]]))
-    items = snap_to_grid(np.tile(np.array(vector, dtype=np.float32), (1000, 1)))
-    places = np.random.default_rng(3).permutation(1000)
-    without, _ = run(users, items, places, places, {(0, 0), (0, 2)}, 4, item_block)
+    items = snap_to_grid(np.tile(np.array(vector, dtype=np.float32), (9000, 1)))
+    places = np.random.default_rng(3).permutation(9000)
+    without, _ = run(users, items, places, places, {(0, 0), (0, 2)}, 4, products)
     assert [[place for place, _ in best] for best in without] == [[1, 3, 4, 5], [0, 1, 2, 3]]
 
 
@@ -139,42 +176,80 @@ def test_a_list_is_short_when_items_are_few_and_full_when_seen_items_are_many():
     items = snap_to_grid(np.random.default_rng(5).standard_normal((200, 4)))
     users, numbers = items[:1], np.arange(200)
     seen = {(0, int(i)) for i in np.argsort(-(users @ items.T)[0])[:150]}  # the 150 best
-    short, _ = run(users, items, numbers, numbers, seen, 80, 32)
-    full, _ = run(users, items, numbers, numbers, seen, 50, 32)
+    short, _ = run(users, items, numbers, numbers, seen, 80)
+    full, _ = run(users, items, numbers, numbers, seen, 50)
     assert len(short[0]) == 50
     assert full == short == oracle(users, items, numbers, numbers, seen, 50)
 
 
-def test_worked_out_by_hand():
+@pytest.mark.parametrize("products", [*PRODUCTS])
+def test_worked_out_by_hand(products):
     users = np.array([[1.0, 0.0]], dtype=np.float32)
     items = np.array([[0.5, 0], [-0.5, 0], [0.5, 0.5], [0, 1], [1, 0]], dtype=np.float32)
-    running = RunningTopK(users, top_k=4, excluded=Exclusions(np.array([0, 1]), np.array([40])))
-    running.update(ItemBlock(items, places_N=np.array([7, 1, 2, 3, 4]), item_idx_N=np.array([0, 10, 20, 30, 40])))
-    assert as_lists(running.lists()) == [[(2, 0.5), (7, 0.5), (3, 0.0), (1, -0.5)]]
-    assert as_lists(running.lists_with_excluded()) == [[(4, 1.0), (2, 0.5), (7, 0.5), (3, 0.0)]]
+    places, item_idx = np.array([4, 0, 1, 2, 3]), np.array([0, 10, 20, 30, 40])
+    without, with_excluded = run(users, items, places, item_idx, {(0, 40), (0, 7), (0, 99), (0, -1)}, 4, products)
+    assert without == [[(1, 0.5), (4, 0.5), (2, 0.0), (0, -0.5)]]
+    assert with_excluded == [[(3, 1.0), (1, 0.5), (4, 0.5), (2, 0.0)]]
 
 
-def test_no_users_and_no_items_give_no_lists():
-    nobody = RunningTopK(np.empty((0, 4), dtype=np.float32), top_k=3)
-    nobody.update(ItemBlock(snap_to_grid(np.eye(4)), np.arange(4), np.arange(4)))
-    assert as_lists(nobody.lists()) == []
-    nothing = RunningTopK(snap_to_grid(np.eye(2, 4)), top_k=3)
-    nothing.update(ItemBlock(np.empty((0, 4), dtype=np.float32), np.arange(0), np.arange(0)))
-    assert as_lists(nothing.lists()) == as_lists(nothing.lists_with_excluded()) == [[], []]
+def test_no_users_give_no_lists():
+    matrix = item_matrix(snap_to_grid(np.eye(4)), np.arange(4), np.arange(4))
+    nobody = Users.of(np.empty((0, 4), dtype=np.float32), dim=4)
+    assert as_lists(find_top_k(nobody, matrix, top_k=3, products=PRODUCTS["8 bits"], excluded=Exclusions.none(0))) == []
 
 
-def test_the_highest_place_and_the_lowest_score_are_kept():
-    running = RunningTopK(np.array([[1.0]], dtype=np.float32), top_k=2)
-    running.update(ItemBlock(np.array([[-1.0]], dtype=np.float32), np.array([2**32 - 2]), np.array([0])))
-    assert as_lists(running.lists()) == [[(2**32 - 2, -1.0)]]
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 12)), max_size=60), st.permutations(range(5)))
+def test_exclusions_are_the_distinct_known_pairs_in_order(pairs, chosen):
+    matrix = item_matrix(snap_to_grid(np.eye(8)), np.arange(8), np.arange(1, 9))
+    users, items = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    csr = Exclusions.from_pairs(users, items, matrix, num_users=5)
+    wanted = [sorted({int(matrix.row_of_idx_I[i]) for v, i in pairs if v == u and 1 <= i <= 8}) for u in range(5)]
+
+    def by_user(csr):
+        return [part.tolist() for part in np.split(csr.rows_E, csr.offsets_U1[1:-1])]
+
+    assert by_user(csr) == wanted
+    assert by_user(csr.of_users(np.array(chosen))) == [wanted[u] for u in chosen]
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=60))
-def test_exclusions_are_the_distinct_pairs_in_order(pairs):
-    rows, items = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    csr = Exclusions.from_pairs(rows, items, num_users=5)
-    listed = [(u, i) for u in range(5) for i in csr.item_idx_E[csr.offsets_U1[u] : csr.offsets_U1[u + 1]]]
-    assert listed == sorted(set(pairs))
+# --- the item matrix -------------------------------------------------------------------------------------------------
+
+
+def test_a_matrix_in_files_is_that_in_memory_whatever_the_blocks(tmp_path):
+    random = np.random.default_rng(1)
+    items, places, item_idx = (
+        snap_to_grid(random.standard_normal((100, 7))),
+        random.permutation(100),
+        np.arange(100) * 3,
+    )
+    builder = ItemMatrixBuilder(places, item_idx, dim=7, folder=tmp_path)
+    for start in range(0, 100, 33):
+        builder.add(items[start : start + 33])
+    builder.finish()
+    mapped, made = open_item_matrix(tmp_path), item_matrix(items, places, item_idx)
+    for of_files, in_memory in zip((*mapped.coarse, *mapped), (*made.coarse, *made), strict=True):
+        if not isinstance(of_files, tuple):
+            assert isinstance(of_files, np.memmap)
+            np.testing.assert_array_equal(of_files, in_memory)
+    rows = made.row_of_idx_I[item_idx]
+    np.testing.assert_array_equal(made.steps_ND[rows] / np.float32(4096), items)
+    np.testing.assert_array_equal(made.place_N[rows], places)
+    np.testing.assert_array_equal(made.idx_of_place_M[places], item_idx)
+    held = sum(array.nbytes for array in (*made.coarse, made.steps_ND, made.place_N, made.idx_of_place_M))
+    assert held + 4 * 100 <= item_bytes(104, 7)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.floats(0, 300))
+def test_the_error_of_coarse_vectors_is_what_they_leave_out(seed, dim, spike):
+    vectors = np.random.default_rng(seed).standard_normal((20, dim))
+    vectors[:, 0] += spike
+    vectors[3] = 0
+    snapped = snap_to_grid(vectors)
+    coarse, scale, error = coarsen(snapped)
+    rest = snapped - scale[:, None].astype(np.float64) * coarse[:, :dim]
+    np.testing.assert_allclose(np.linalg.norm(rest, axis=1), error, rtol=1e-6)
+    assert (error <= np.sqrt(dim) / 254 * (1 + 1e-6)).all()
+    assert not coarse[:, dim:].any() and not coarse[3].any()
 
 
 EYE = np.eye(2, dtype=np.float32)
@@ -183,16 +258,14 @@ EYE = np.eye(2, dtype=np.float32)
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: RunningTopK(EYE, top_k=0), "top_k >= 1; found 0"),
-        (lambda: RunningTopK(EYE.astype(np.float64), top_k=1), "users as float32"),
-        (lambda: RunningTopK(EYE * np.float32(0.3), top_k=1), "users on the grid"),
-        (lambda: RunningTopK(EYE, top_k=1, excluded=_csr([0, 1], [5])), "offsets from 0 to 1"),
-        (lambda: RunningTopK(EYE, top_k=1, excluded=_csr([0, 2, 2], [5, 5])), "ascending"),
-        (lambda: update(np.eye(3, dtype=np.float32), np.arange(3)), "as wide as users .2.; found 3"),
-        (lambda: update(EYE * 2, np.arange(2)), "items on the grid"),
-        (lambda: update(EYE, np.arange(3)), "one place"),
-        (lambda: update(EYE, np.array([0, -1])), "places in"),
-        (lambda: update(EYE, np.array([0, 2**32 - 1])), "places in"),
+        (lambda: find(EYE, top_k=0), "top_k >= 1"),
+        (lambda: Users.of(EYE.astype(np.float64), dim=2), "users as float32"),
+        (lambda: Users.of(EYE * np.float32(0.3), dim=2), "users from snap_to_grid"),
+        (lambda: Users.of(EYE * np.float32(np.nan), dim=2), "users from snap_to_grid"),
+        (lambda: Users.of(EYE, dim=3), "users of 3 dimensions; found 2"),
+        (lambda: item_matrix(EYE * 2, np.arange(2), np.arange(2)), "items from snap_to_grid"),
+        (lambda: item_matrix(EYE, np.arange(3), np.arange(3)), "wanted 3 vectors; found 2"),
+        (lambda: item_matrix(EYE[:, :0], np.arange(2), np.arange(2)), "1 to 16384 dimensions; found 0"),
     ],
 )  # fmt: skip
 def test_refuses_what_would_give_wrong_lists(make, message):
@@ -200,30 +273,55 @@ def test_refuses_what_would_give_wrong_lists(make, message):
         make()
 
 
-def _csr(offsets, item_idx):
-    return Exclusions(np.array(offsets), np.array(item_idx))
+def find(vectors, *, top_k):
+    matrix = item_matrix(EYE, np.arange(2), np.arange(2))
+    users, none = Users.of(vectors, dim=2), Exclusions.none(len(vectors))
+    return find_top_k(users, matrix, top_k=top_k, products=PRODUCTS["numpy"], excluded=none)
 
 
-def update(vectors, places):
-    RunningTopK(EYE, top_k=1).update(ItemBlock(vectors, places, np.arange(len(vectors))))
+# --- speed and memory ------------------------------------------------------------------------------------------------
+
+
+def test_the_products_are_timed_and_a_wrong_one_is_not_used(monkeypatch):
+    fastest_products.cache_clear()
+    products = fastest_products(24)
+    assert {name for name, speed in products.speeds if speed > 0} == {"numpy", "torch", "8 bits"}
+    assert products.name in (
+        "8 bits, then numpy float32",
+        "8 bits, then torch float32",
+        "numpy float32",
+        "torch float32",
+    )
+    fastest_products.cache_clear()
+    monkeypatch.setattr("recsys_spark.kernels.products.multiply_coarse", lambda users, items, out: None)
+    assert not fastest_products(24).is_coarse, "very fast, and wrong"
+    fastest_products.cache_clear()
 
 
 @pytest.mark.parametrize("equal", [True, False], ids=["every item ties", "random items"])
-def test_memory_stays_below_the_stated_bound(equal):
+@pytest.mark.parametrize("products", ["8 bits", "numpy"])
+def test_memory_stays_below_the_stated_bound(equal, products):
     random = np.random.default_rng(9)
-    users = snap_to_grid(random.standard_normal((1500, 32)))
-    items = snap_to_grid(
-        random.standard_normal((1, 32)).repeat(6000, 0) if equal else random.standard_normal((6000, 32))
-    )
+    vectors = snap_to_grid(random.standard_normal((1500, 32)))
+    items = random.standard_normal((1, 32)).repeat(6000, 0) if equal else random.standard_normal((6000, 32))
+    matrix = item_matrix(snap_to_grid(items), np.arange(6000), np.arange(6000))
     rows, seen = np.repeat(np.arange(1500), 20), random.integers(0, 6000, 1500 * 20)
-    excluded = Exclusions.from_pairs(rows, seen, num_users=1500)
-    numbers = np.arange(6000)
     tracemalloc.start()
-    running = RunningTopK(users, top_k=50, excluded=excluded)
-    for start in range(0, 6000, 3000):
-        part = slice(start, start + 3000)
-        running.update(ItemBlock(items[part], numbers[part], numbers[part]))
-    running.lists(), running.lists_with_excluded()
+    users = Users.of(vectors, dim=32)
+    excluded = Exclusions.from_pairs(rows, seen, matrix, num_users=1500)
+    lists = find_top_k(users, matrix, top_k=50, products=PRODUCTS[products], excluded=excluded)
+    readmit(lists, users, matrix, excluded)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < block_bytes(1500, 3000, dim=32, top_k=50, num_excluded=len(excluded.item_idx_E))
+    bound = search_bytes(1500, dim=32, top_k=50, num_excluded=len(rows))
+    assert bound / 3 < peak < bound
+
+
+def test_the_padding_of_the_last_group_is_never_listed():
+    for num_items in range(1, 2 * matrices.GROUP_ROWS + 1):
+        items = -snap_to_grid(np.ones((num_items, 3)))  # worse than the zero vectors of the padding
+        matrix = item_matrix(items, np.arange(num_items), np.arange(num_items))
+        for products in PRODUCTS.values():
+            user = Users.of(-items[:1], dim=3)
+            lists = find_top_k(user, matrix, top_k=20, products=products, excluded=Exclusions.none(1))
+            assert lists.places_P.tolist() == [*range(num_items)]

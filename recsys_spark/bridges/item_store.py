@@ -1,0 +1,128 @@
+"""The item matrix of a snapshot, built once per machine and mapped into every Python worker on it.
+
+The first worker that needs it reads the snapshot, block by block, into files under the machine's temporary folder;
+the others wait, then map the same files, whose pages the operating system shares and, when memory is short, drops and
+reads again. So a catalogue may be larger than a worker's memory, and than the machine's. TMPDIR says where the files
+lie: a local disk. A matrix that nobody has opened for a day goes when the next one is built.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_spark import columns as c
+from recsys_spark.bridges.snapshot import Snapshot, read_batches
+from recsys_spark.bridges.vectors import decode_vectors
+from recsys_spark.errors import problem
+from recsys_spark.kernels.item_matrix import Int64Array, ItemMatrix, ItemMatrixBuilder, item_bytes, open_item_matrix
+
+_FORMAT: Final = "1"
+"""Part of a matrix's name: raise it when kernels/item_matrix.py writes something else."""
+
+_BLOCK_ROWS: Final = 2**16
+_KEEP_SECONDS: Final = 24 * 3600
+
+
+@lru_cache(maxsize=1)  # one mapping per worker process
+def share_item_matrix(items: Snapshot) -> ItemMatrix:
+    """The matrix of ITEM_EMBEDDINGS rows (item_id, item_idx, embedding) of one model version.
+
+    Raises the typed error when an item_id comes twice, when vectors are null or of unequal width, when the disk is
+    too small, and what `read_batches` raises; ValueError for vectors off the grid.
+    """
+    shelf = Path(tempfile.gettempdir()) / f"recsys_spark-items-{os.getuid()}"
+    shelf.mkdir(mode=0o700, exist_ok=True)
+    if shelf.stat().st_uid != os.getuid():
+        raise problem(str(shelf), wanted="a folder of this user", found="another owner's", do="Set TMPDIR.")
+    folder = shelf / _name_of(items)
+    with _locked(shelf / f"{folder.name}.lock"):
+        if not folder.exists():
+            _remove_old(shelf)
+            _build(items, folder)
+        os.utime(folder)
+    return open_item_matrix(folder)
+
+
+def _name_of(items: Snapshot) -> str:
+    files = [[file.uri, file.rows] for file in items.files]
+    return hashlib.sha256(json.dumps([_FORMAT, items.table, items.version, files]).encode()).hexdigest()[:24]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the system releases it, however this process ends
+        yield
+
+
+def _build(items: Snapshot, folder: Path) -> None:
+    """Into a folder of another name first, so that what has the right name is whole."""
+    places_M, item_idx_M = _order_items(items)
+    part = folder.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    builder, width = None, None
+    for batch in read_batches(items, [c.EMBEDDING], _BLOCK_ROWS):
+        where = f"table {items.table}, version {items.version}"
+        vectors_ND = decode_vectors(batch.column(0), where, width=width)
+        if builder is None:
+            width = vectors_ND.shape[1]
+            _require_room(part, item_bytes(len(places_M), width))
+            builder = ItemMatrixBuilder(places_M, item_idx_M, dim=width, folder=part)
+        builder.add(vectors_ND)
+    if builder is not None:
+        builder.finish()
+    part.rename(folder)
+
+
+def _order_items(items: Snapshot) -> tuple[Int64Array, Int64Array]:
+    """Each item's place among the ids sorted by their UTF-8 bytes, as Spark sorts them, and its item_idx."""
+    batches = list(read_batches(items, [c.ITEM_ID, c.ITEM_IDX], _BLOCK_ROWS))
+    # Large strings: all ids of a catalogue may be more than the 2 GiB that Arrow's plain strings address.
+    ids = pa.concat_arrays([batch.column(0).cast(pa.large_string()) for batch in batches])
+    order_M = pc.sort_indices(ids).to_numpy()
+    sorted_ids = ids.take(pa.array(order_M))
+    num_distinct = len(ids) and 1 + pc.sum(pc.not_equal(sorted_ids[1:], sorted_ids[:-1])).as_py()
+    if ids.null_count or num_distinct != len(ids):
+        raise problem(
+            f"table {items.table}, version {items.version}",
+            wanted=f"one row for each {c.ITEM_ID}",
+            found=f"{len(ids):,} rows, {num_distinct:,} distinct ids, {ids.null_count:,} null",
+            do="Take the snapshot of one model version (one partition).",
+        )
+    places_M = np.empty(len(ids), dtype=np.int64)
+    places_M[order_M] = np.arange(len(ids))
+    return places_M, np.concatenate([batch.column(1).to_numpy() for batch in batches]).astype(np.int64)
+
+
+def _require_room(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise problem(
+            f"folder {folder.parent}",
+            wanted=f"{num_bytes / 2**20:,.0f} MiB for the item matrix",
+            found=f"{free / 2**20:,.0f} MiB free",
+            do="Set TMPDIR of the executors to a larger local disk (spark.executorEnv.TMPDIR).",
+        )
+
+
+def _remove_old(shelf: Path) -> None:
+    """What others still have mapped stays readable for them until they close it."""
+    for folder in shelf.iterdir():
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > _KEEP_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,42 @@
+"""Arrow lists <-> numpy matrices: what travels between Spark and the kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys_spark import columns as c
+from recsys_spark.errors import problem
+from recsys_spark.kernels.grid import Float32Array
+
+
+def decode_vectors(column: pa.Array, where: str, *, width: int | None = None) -> Float32Array:
+    """An array<float> column as float32 [N, D] without a copy; `width` is the D it must have (None: any one).
+
+    Raises the typed error for another type, nulls, or rows of unequal width; N is at least 1.
+    """
+    found = None
+    if not (pa.types.is_list(column.type) and pa.types.is_float32(column.type.value_type)):
+        found = str(column.type)
+    elif column.null_count or column.flatten().null_count:
+        found = f"nulls in {column.null_count:,} rows or inside of rows"
+    else:
+        widths = pc.min_max(pc.list_value_length(column)).as_py()
+        if not 0 < widths["min"] == widths["max"] == (width or widths["max"]):
+            found = f"widths from {widths['min']} to {widths['max']}"
+    if found:
+        raise problem(
+            f"{where}, column {c.EMBEDDING}",
+            wanted=f"an array<float> of width {width}" if width else "an array<float> of one width",
+            found=found,
+            do="Users and items must be embedded by the same model version: run both embed jobs again.",
+        )
+    vectors: Float32Array = column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), -1)
+    return vectors
+
+
+def encode_lists(values: pa.Array, counts: np.ndarray) -> pa.ListArray:
+    """Flat values as one list per row, of the given lengths."""
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

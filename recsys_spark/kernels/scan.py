@@ -1,0 +1,313 @@
+"""The loops over scores that numpy has no call for, compiled by numba: one tile of users x items at a time.
+
+Everything exact is a whole number. A score is an integer n in [-2^24, 2^24], the product of two grid vectors in units
+of 2^-24. Score and place (the item's number in the order of the item_ids) are packed into one uint64, so that "better"
+is "smaller" and one comparison decides everything:
+
+    key = (2^24 - n) << 32 | place
+
+A tile is looked at in two steps: the largest value of every group of items (columns g, g + G, g + 2G, …: a pass that
+the compiler turns into vector instructions), then the items of those groups that reach the user's floor.
+
+All of numba stands in this one file: its cache on disk notices changes of the file a function stands in, no others.
+
+Axes: S users of a tile, T its items, G groups, U users of the block, L places for keys of a user, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+KeyArray = npt.NDArray[np.uint64]
+
+UNIT: Final = 2**24
+"""Whole number of the score 1."""
+
+LOWEST: Final = -(2**24) - 1
+"""Below every score: nothing is passed over."""
+
+NO_PAIR: Final = np.uint64(2**64 - 1)
+"""The key of an empty place: worse than any pair."""
+
+BLANK_PRODUCT: Final = -(2**31)
+BLANK_SCORE: Final = -2.0
+"""What stands in a tile for no pair (an excluded one, or padding): below every product of 8 bits, and every score."""
+
+_HALF: Final = np.uint64(32)
+_SLACK: Final = np.float32(2**-20)
+"""Added to the bound of a coarse score for the float32 roundings in it: fewer than 16, each at most 2^-24, since the
+numbers are below 2 (see MAX_DIM)."""
+
+
+def compiled(function: Function) -> Function:
+    """numba's compiler, with its cache on disk where a folder for it can be written."""
+    try:
+        return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError:  # "no locator available": neither the package nor the home folder can be written
+        return cast(Function, numba.njit(nogil=True)(function))
+
+
+class Lists(NamedTuple):
+    """What is known of each user's list.
+
+    `keys_UL` holds the pairs kept so far, unordered, `counts_U` says how many; L is at least 2 K. Of more than L, only
+    the K best are kept, and the K-th of them is the cut-off. `claims_U` is the score below which pairs were passed
+    over: the list is proven once K of its pairs reach it.
+    """
+
+    keys_UL: KeyArray
+    counts_U: npt.NDArray[np.int64]
+    cutoffs_U: KeyArray
+    claims_U: npt.NDArray[np.int64]
+
+
+class CoarseSide(NamedTuple):
+    """One side of a coarse tile: exact coordinates, scale, and error of its vectors (see kernels/item_matrix.py)."""
+
+    steps_ND: npt.NDArray[np.int16]
+    scale_N: npt.NDArray[np.float32]
+    error_N: npt.NDArray[np.float32]
+
+
+class Guess(NamedTuple):
+    """How a user's claim is raised before a tile is looked at: the score of the `rank`-th best pair kept so far.
+
+    `from_tile` takes it from the tile itself, for users who have fewer; it may be too high then.
+    """
+
+    rank: int
+    from_tile: bool
+
+
+@compiled
+def pack_key(score: np.int64, place: np.uint32) -> np.uint64:
+    return (np.uint64(UNIT - score) << _HALF) | np.uint64(place)
+
+
+@compiled
+def score_of(key: np.uint64) -> np.int64:
+    return np.int64(UNIT) - np.int64(key >> _HALF)
+
+
+@compiled
+def dot(one_D: npt.NDArray[np.int16], other_D: npt.NDArray[np.int16]) -> np.int64:
+    """The exact score of two grid vectors: every partial sum is at most 2^24 in size."""
+    total = np.int32(0)
+    for d in range(one_D.shape[0]):
+        total += np.int32(one_D[d]) * np.int32(other_D[d])
+    return np.int64(total)
+
+
+@compiled
+def nth_largest(values_N: npt.NDArray[np.float32], rank: int) -> np.float32:
+    """A value that at least `rank` values reach and hardly more: by bisection, much faster than by sorting."""
+    low: np.float32 = values_N[0]
+    high: np.float32 = values_N[0]
+    for i in range(values_N.shape[0]):
+        low, high = min(low, values_N[i]), max(high, values_N[i])
+    for _ in range(16):
+        middle = low + (high - low) * np.float32(0.5)
+        reached = np.int32(0)
+        for i in range(values_N.shape[0]):
+            reached += np.int32(values_N[i] >= middle)
+        if reached < rank:
+            high = middle
+        else:
+            low = middle
+            if reached <= rank + rank // 8:
+                break
+    return low
+
+
+@compiled
+def raise_claim(lists: Lists, user: int, rank: int, scratch_L: npt.NDArray[np.float32]) -> bool:
+    """Claim the score of the user's `rank`-th best pair, if there are that many."""
+    count = lists.counts_U[user]
+    if count < rank:
+        return False
+    for i in range(count):
+        scratch_L[i] = np.float32(score_of(lists.keys_UL[user, i]))  # exact: 24 bits
+    claim = np.int64(np.floor(nth_largest(scratch_L[:count], rank)))
+    lists.claims_U[user] = max(lists.claims_U[user], claim)
+    return True
+
+
+@compiled
+def floor_of(lists: Lists, user: int) -> np.int64:
+    """The lowest score that may still enter the user's list."""
+    claim: np.int64 = lists.claims_U[user]
+    cutoff: np.uint64 = lists.cutoffs_U[user]
+    return claim if cutoff == NO_PAIR else max(claim, score_of(cutoff))
+
+
+@compiled
+def keep_pair(lists: Lists, user: int, key: np.uint64, top_k: int) -> bool:
+    """Keep a pair that beats the cut-off; true when that has moved the cut-off."""
+    keys_L, count = lists.keys_UL[user], lists.counts_U[user]
+    keys_L[count] = key
+    lists.counts_U[user] = count + 1
+    if count + 1 < keys_L.shape[0]:
+        return False
+    keys_L[:] = np.partition(keys_L, top_k - 1)
+    lists.counts_U[user] = top_k
+    lists.cutoffs_U[user] = keys_L[top_k - 1]
+    return True
+
+
+@compiled
+def scan_coarse(
+    products_ST: npt.NDArray[np.int32],
+    first_user: int,
+    users: CoarseSide,
+    items: CoarseSide,
+    places_T: npt.NDArray[np.uint32],
+    lists: Lists,
+    guess: Guess,
+    top_k: int,
+    groups: int,
+    too_many: int,
+) -> npt.NDArray[np.bool_]:
+    """Keep every pair of the tile that may be listed, found by its 8-bit product and scored exactly.
+
+    A user and an item, x = scale * coarse + rest on both sides, score at most
+
+        scale * scale' * product + |scale * coarse| * error' + error,    |scale * coarse| <= 1 + error
+
+    by Cauchy-Schwarz, vectors being no longer than 1. Pairs below the floor by this bound are passed over.
+
+    Users for whom more than `too_many` items reach the floor are left alone, and marked in the result.
+    """
+    num_users, num_items = products_ST.shape
+    scale_T, error_T = items.scale_N, items.error_N
+    is_left_S = np.zeros(num_users, dtype=np.bool_)
+    largest_G = np.empty(groups, dtype=np.float32)
+    hits_T = np.empty(num_items + 1, dtype=np.int32)
+    scratch_L = np.empty(lists.keys_UL.shape[1], dtype=np.float32)
+    for s in range(num_users):
+        user, row_T = first_user + s, products_ST[s]
+        scale = users.scale_N[user]
+        weight = (np.float32(1) + users.error_N[user]) / scale
+        for g in range(groups):
+            bound = np.float32(row_T[g]) * scale_T[g] + error_T[g] * weight
+            largest_G[g] = max(bound, -weight)  # as low as a score can be: blanks would spoil the bisection
+        for start in range(groups, num_items, groups):
+            row_G, scale_G = row_T[start : start + groups], scale_T[start : start + groups]
+            error_G = error_T[start : start + groups]
+            for g in range(groups):
+                bound = np.float32(row_G[g]) * scale_G[g] + error_G[g] * weight
+                largest_G[g] = bound if bound > largest_G[g] else largest_G[g]
+        if not raise_claim(lists, user, guess.rank, scratch_L) and guess.from_tile and groups >= guess.rank:
+            about = nth_largest(largest_G, guess.rank) * scale - error_T[0]
+            lists.claims_U[user] = max(lists.claims_U[user], np.int64(max(about, np.float32(-1)) * UNIT))
+        floor, cutoff = floor_of(lists, user), lists.cutoffs_U[user]
+        level = (np.float32(floor) / np.float32(UNIT) - users.error_N[user] - _SLACK) / scale
+        num_hits = 0
+        for g in range(groups):
+            if largest_G[g] >= level:
+                for t in range(g, num_items, groups):
+                    hits_T[num_hits] = t
+                    bound = np.float32(row_T[t]) * scale_T[t] + error_T[t] * weight
+                    num_hits += (bound >= level) & (row_T[t] != BLANK_PRODUCT)
+        if num_hits > too_many:
+            is_left_S[s] = True
+            continue
+        for hit in range(num_hits):
+            t = hits_T[hit]
+            score = dot(users.steps_ND[user], items.steps_ND[t])
+            key = pack_key(score, places_T[t])
+            if score >= floor and key < cutoff and keep_pair(lists, user, key, top_k):
+                floor, cutoff = floor_of(lists, user), lists.cutoffs_U[user]
+    return is_left_S
+
+
+@compiled
+def scan_exact(
+    scores_ST: npt.NDArray[np.float32],
+    users_S: npt.NDArray[np.int64],
+    places_T: npt.NDArray[np.uint32],
+    lists: Lists,
+    guess: Guess,
+    top_k: int,
+    groups: int,
+) -> None:
+    """Keep every pair of the tile that may be listed, from exact float32 scores."""
+    num_items = scores_ST.shape[1]
+    largest_G = np.empty(groups, dtype=np.float32)
+    scratch_L = np.empty(lists.keys_UL.shape[1], dtype=np.float32)
+    for s in range(len(users_S)):
+        user, row_T = users_S[s], scores_ST[s]
+        for g in range(groups):
+            largest_G[g] = row_T[g]
+        for start in range(groups, num_items, groups):
+            row_G = row_T[start : start + groups]
+            for g in range(groups):
+                largest_G[g] = row_G[g] if row_G[g] > largest_G[g] else largest_G[g]
+        if not raise_claim(lists, user, guess.rank, scratch_L) and guess.from_tile and groups >= guess.rank:
+            about = max(nth_largest(largest_G, guess.rank), np.float32(-1))
+            lists.claims_U[user] = max(lists.claims_U[user], np.int64(about * UNIT))
+        level, cutoff = np.float32(floor_of(lists, user)) / np.float32(UNIT), lists.cutoffs_U[user]
+        for g in range(groups):
+            if largest_G[g] >= level:
+                for t in range(g, num_items, groups):
+                    if row_T[t] >= level:
+                        key = pack_key(np.int64(row_T[t] * np.float32(UNIT)), places_T[t])
+                        if key < cutoff and keep_pair(lists, user, key, top_k):
+                            level = np.float32(floor_of(lists, user)) / np.float32(UNIT)
+                            cutoff = lists.cutoffs_U[user]
+
+
+@compiled
+def blank_pairs(
+    tile_ST: npt.NDArray[Any],
+    users_S: npt.NDArray[np.int64],
+    offsets_U1: npt.NDArray[np.int64],
+    rows_E: npt.NDArray[np.int64],
+    start: int,
+    blank: Any,
+) -> None:
+    """Blank each user's excluded items, rows_E[offsets_U1[u]:offsets_U1[u + 1]] in ascending order, in the tile of
+    the items from `start` on."""
+    for s in range(len(users_S)):
+        first, last = offsets_U1[users_S[s]], offsets_U1[users_S[s] + 1]
+        place = first + np.searchsorted(rows_E[first:last], start)
+        while place < last and rows_E[place] < start + tile_ST.shape[1]:
+            tile_ST[s, rows_E[place] - start] = blank
+            place += 1
+
+
+@compiled
+def merge_pairs(
+    keys_UK: KeyArray,
+    offsets_U1: npt.NDArray[np.int64],
+    keys_E: KeyArray,
+) -> None:
+    """Let each user's pairs keys_E[offsets_U1[u]:offsets_U1[u + 1]] compete for the sorted list, in place."""
+    top_k = keys_UK.shape[1]
+    for user in range(len(keys_UK)):
+        first, last = offsets_U1[user], offsets_U1[user + 1]
+        if last > first:
+            pool = np.concatenate((keys_UK[user], keys_E[first:last]))
+            pool.sort()
+            keys_UK[user] = pool[:top_k]
+
+
+@compiled
+def pair_keys(
+    users_UD: npt.NDArray[np.int16],
+    offsets_U1: npt.NDArray[np.int64],
+    rows_E: npt.NDArray[np.int64],
+    steps_ND: npt.NDArray[np.int16],
+    places_N: npt.NDArray[np.uint32],
+) -> KeyArray:
+    """The keys of given pairs: user u and the items in rows_E[offsets_U1[u]:offsets_U1[u + 1]]."""
+    keys_E = np.empty(len(rows_E), dtype=np.uint64)
+    for user in range(len(users_UD)):
+        for e in range(offsets_U1[user], offsets_U1[user + 1]):
+            keys_E[e] = pack_key(dot(users_UD[user], steps_ND[rows_E[e]]), places_N[rows_E[e]])
+    return keys_E
