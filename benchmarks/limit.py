@@ -29,7 +29,7 @@ def fastest_product(users_UD: Float32Array, items_ND: Float32Array) -> tuple[flo
     """Seconds of the fastest product of all pairs, and which one it was."""
     trial_UD = users_UD[:_TRIAL_USERS]
     contenders = [(name, tile) for name in _PRODUCTS for tile in _TILES]
-    name, tile = min(contenders, key=lambda contender: _seconds(*contender, trial_UD, items_ND))
+    name, tile = min(contenders, key=lambda found: _seconds(found[0], found[1], trial_UD, items_ND))
     return _seconds(name, tile, users_UD, items_ND), f"{name}, tiles of {tile[0]} x {tile[1]:,}"
 
 
