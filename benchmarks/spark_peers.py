@@ -95,7 +95,7 @@ def _lists(users_UD: np.ndarray, seen_UE: np.ndarray, search: Search, top_k: int
 def _item_vectors(spark: SparkSession, items: str) -> np.ndarray:
     """[N, D] on the driver, in the order of item_idx."""
     rows: Any = _read(spark, items).select("item_idx", "embedding").toPandas()
-    return np.stack(rows.sort_values("item_idx")["embedding"])
+    return np.stack(rows.sort_values("item_idx")["embedding"]).astype(np.float32)
 
 
 def _read(spark: SparkSession, path: str) -> DataFrame:
