@@ -20,6 +20,9 @@ _MAX_RUNS: Final = 3
 _ENOUGH_S: Final = 12.0
 """After this time no other run is begun: what takes long varies little."""
 
+_ALONE: Final = 0.8
+"""Share of its threads' time that a process has on an idle machine, at least: reading and set-up are not parallel."""
+
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _KERNEL_VARIABLES: Final = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """What makes OpenBLAS run as on another processor. A limit measured so would be no limit."""
@@ -36,6 +39,21 @@ def best_seconds(work: Callable[[], Result], *, max_runs: int = _MAX_RUNS) -> tu
         seconds.append(time.perf_counter() - begun)
         if len(seconds) == max_runs or time.perf_counter() - started > _ENOUGH_S:
             return min(seconds), result
+
+
+def num_threads() -> int:
+    """The threads that the parent gave this process."""
+    return int(os.environ["OMP_NUM_THREADS"])
+
+
+def print_row(measure: Callable[[], dict[str, Any]]) -> None:
+    """Print what `measure` finds with the BLAS in use, and a warning where other processes took the cores."""
+    started, had = time.perf_counter(), time.process_time()
+    row = measure()
+    share = (time.process_time() - had) / (time.perf_counter() - started) / num_threads()
+    warning = f"BUSY MACHINE: had {share:.0%} of its cores" if share < _ALONE else ""
+    note = "; ".join(filter(None, (row.get("note"), warning)))
+    print(json.dumps({**row, "note": note, "blas": blas_in_use()}))
 
 
 def blas_in_use() -> str:

@@ -6,14 +6,12 @@ Prints one JSON line. Our lists are checked against the oracle, every time: a ke
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.measure import best_seconds, blas_in_use
+from benchmarks.measure import best_seconds, num_threads, print_row
 from benchmarks.oracle import require_exact
 from benchmarks.vectors import World
 
@@ -26,10 +24,9 @@ def main() -> None:
     parser.add_argument("world", type=Path)
     parser.add_argument("--top-k", type=int, default=100)
     options = parser.parse_args()
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(num_threads())
     world = World.load(options.world)
-    row = measure_limit(world) if options.what == "limit" else measure_ours(world, options.top_k)
-    print(json.dumps({**row, "blas": blas_in_use()}))
+    print_row(lambda: measure_limit(world) if options.what == "limit" else measure_ours(world, options.top_k))
 
 
 def measure_limit(world: World) -> dict[str, Any]:

@@ -11,15 +11,13 @@ Axes: U users, N items, D dimensions, K list length, E seen items per user, F = 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.measure import best_seconds, blas_in_use
+from benchmarks.measure import best_seconds, num_threads, print_row
 from benchmarks.oracle import Lists, recall
 from benchmarks.vectors import IntArray, World
 
@@ -32,7 +30,7 @@ def faiss_whole(world: World, top_k: int) -> Lists:
     """Exact inner products by IndexFlatIP, all users in one search."""
     import faiss
 
-    faiss.omp_set_num_threads(_num_threads())
+    faiss.omp_set_num_threads(num_threads())
     index = faiss.IndexFlatIP(world.items_ND.shape[1])
     index.add(world.items_ND)
     scores_UF, items_UF = index.search(world.users_UD, top_k + world.seen_UE.shape[1])
@@ -43,7 +41,7 @@ def faiss_batches(world: World, top_k: int) -> Lists:
     """The same, some users at a time."""
     import faiss
 
-    faiss.omp_set_num_threads(_num_threads())
+    faiss.omp_set_num_threads(num_threads())
     index = faiss.IndexFlatIP(world.items_ND.shape[1])
     index.add(world.items_ND)
     fetched = top_k + world.seen_UE.shape[1]
@@ -55,7 +53,7 @@ def implicit_recommend(world: World, top_k: int) -> Lists:
     from implicit.cpu.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
 
-    model = AlternatingLeastSquares(factors=world.items_ND.shape[1], num_threads=_num_threads())
+    model = AlternatingLeastSquares(factors=world.items_ND.shape[1], num_threads=num_threads())
     model.user_factors, model.item_factors = world.users_UD, world.items_ND
     num_users, num_seen = world.seen_UE.shape
     offsets = np.arange(0, num_users * num_seen + 1, num_seen)
@@ -84,7 +82,7 @@ def torch_topk(world: World, top_k: int) -> Lists:
     """A product and `topk` of every full row."""
     import torch
 
-    torch.set_num_threads(_num_threads())
+    torch.set_num_threads(num_threads())
     items_ND = torch.from_numpy(world.items_ND)
     fetched = top_k + world.seen_UE.shape[1]
 
@@ -125,10 +123,6 @@ def drop_seen(items_UF: IntArray, scores_UF: np.ndarray, seen_UE: IntArray, top_
     return Lists(np.arange(len(items_UK)), items_UK, scores_UK)
 
 
-def _num_threads() -> int:
-    return int(os.environ["OMP_NUM_THREADS"])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer", choices=PEERS)
@@ -136,9 +130,12 @@ def main() -> None:
     parser.add_argument("--top-k", type=int, default=100)
     options = parser.parse_args()
     world = World.load(options.world)
-    seconds, lists = best_seconds(lambda: PEERS[options.peer](world, options.top_k))
-    found: dict[str, Any] = {"seconds": seconds, "recall": recall(world, lists.sample(CHECKED_USERS))}
-    print(json.dumps({**found, "blas": blas_in_use()}))
+    print_row(lambda: measure_peer(PEERS[options.peer], world, options.top_k))
+
+
+def measure_peer(search: Callable[[World, int], Lists], world: World, top_k: int) -> dict[str, Any]:
+    seconds, lists = best_seconds(lambda: search(world, top_k))
+    return {"seconds": seconds, "recall": recall(world, lists.sample(CHECKED_USERS))}
 
 
 if __name__ == "__main__":
