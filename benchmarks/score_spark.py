@@ -1,9 +1,10 @@
 """Measures one way to score inside Spark: python -m benchmarks.score_spark {ours,als,torch,faiss} WORLD --top-k 100.
 
 From two Delta tables to a written Delta table, on two cores, in a session that is up. The first run starts the Python
-workers and is printed beside the fastest one. The tables, which `--prepare` writes first, are users (user_id,
-embedding, seen) and items (item_id, item_idx, embedding). Our output has a row for each pair with the item's id; the
-peers write what their user would, two arrays for each user, which is less work.
+workers and is printed beside the fastest one, with the machine's load (on an idle machine it stays near 2). The tables,
+which `prepare` writes first, are users (user_id, embedding, seen) and items (item_id, item_idx, embedding). Our output
+has a row for each pair with the item's id; the peers write what their user would, two arrays for each user, which is
+less work.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def measure(spark: SparkSession, way: str, folder: Path, top_k: int, runs: int) 
     seconds, _ = best_seconds(work, max_runs=runs)
     world = World.load(folder)
     table: Any = spark.read.format("delta").load(out).toPandas()
-    found = {"seconds": seconds, "note": f"first run {first_seconds:.1f} s"}
+    found = {"seconds": seconds, "note": f"first run {first_seconds:.1f} s; load {os.getloadavg()[0]:.1f}"}
     if way == "ours":
         require_exact(world, _our_lists(table, world, top_k).sample(CHECKED_USERS))
         return {**found, "recall": 1.0}
