@@ -37,10 +37,10 @@ SUBMIT = spark-submit --master 'local[*]' --driver-memory 4g \
 	--jars "$$RECSYS_DELTA_JARS" \
 	--driver-java-options '-Dlog4j2.configurationFile=$(CURDIR)/conf/log4j2.properties'
 
-.PHONY: help setup doctor run submit test lint package lock clean prune
+.PHONY: help setup doctor run submit test lint bench-score package lock clean prune
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make the environment ready (about 5 minutes the first time, then a moment)
 	@[ -n "$(PYTHON)" ] || { echo 'no Python found; do: install CPython 3.11, or name it: make PYTHON=… setup'; exit 1; }
@@ -65,6 +65,9 @@ lint: setup ## check style, types and the layers of the imports
 	ruff format --check .
 	mypy
 	lint-imports --no-logo
+
+bench-score: setup ## measure scoring against the fastest product, peers and Spark (about 20 minutes)
+	@$(WITH_JARS); python -m benchmarks.score $(ARGS)
 
 # The same files give the same bytes: names sorted by zipfile, one date, one mode.
 package: setup ## build dist/recsys_spark.zip for spark-submit --py-files

@@ -1,0 +1,1 @@
+"""Benches: each prints its table and writes benchmarks/results/<name>.json. `make bench-score`."""

