@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import numpy as np
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -11,37 +14,47 @@ from benchmarks.vectors import World
 from recsys_spark import columns as c
 from recsys_spark.bridges.score import DROP, score_pairs
 from recsys_spark.bridges.snapshot import take_snapshot
-from recsys_spark.kernels.top_k import Exclusions, ItemBlock, RunningTopK
+from recsys_spark.kernels.item_matrix import item_matrix
+from recsys_spark.kernels.products import fastest_products
+from recsys_spark.kernels.top_k import Exclusions, Users, find_top_k
 
-USER_BLOCK, ITEM_BLOCK = 4096, 8192
+USER_BLOCK = 4096
 """As in conf/base.yaml, section score."""
 
+_runs = itertools.count()
 
-def search(world: World, top_k: int) -> Lists:
-    """The kernel: every user of the world against every item, seen items excluded."""
+
+def prepare(world: World, top_k: int) -> tuple[Callable[[], Lists], str]:
+    """The search of every user of the world among all its items, seen ones excluded, and the products it uses.
+
+    The item matrix stands ready, as it does for every user block but the first of a machine; in Spark's rows its making
+    is part of the time.
+    """
     num_users, num_items = len(world.users_UD), len(world.items_ND)
-    item_idx_N = np.arange(num_items)
-    item_of_place = np.empty(num_items, dtype=np.int64)
-    item_of_place[world.places_N] = item_idx_N
-    items_UK = np.empty((num_users, top_k), dtype=np.int64)
-    scores_UK = np.empty((num_users, top_k), dtype=np.float32)
-    for first in range(0, num_users, USER_BLOCK):
-        block = slice(first, first + USER_BLOCK)
+    matrix = item_matrix(world.items_ND, world.places_N, np.arange(num_items))
+    products = fastest_products(matrix.dim)
+
+    def search() -> Lists:
+        parts = [search_block(slice(first, first + USER_BLOCK)) for first in range(0, num_users, USER_BLOCK)]
+        items_UK, scores_UK = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return Lists(np.arange(num_users), items_UK, scores_UK)
+
+    def search_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
         seen = world.seen_UE[block]
-        offsets = np.arange(0, seen.size + 1, seen.shape[1])
-        running = RunningTopK(world.users_UD[block], top_k=top_k, excluded=Exclusions(offsets, seen.ravel()))
-        for start in range(0, num_items, ITEM_BLOCK):
-            part = slice(start, start + ITEM_BLOCK)
-            running.update(ItemBlock(world.items_ND[part], world.places_N[part], item_idx_N[part]))
-        top = running.lists()
-        items_UK[block] = item_of_place[top.places_P].reshape(-1, top_k)
-        scores_UK[block] = top.scores_P.reshape(-1, top_k)
-    return Lists(np.arange(num_users), items_UK, scores_UK)
+        rows = np.repeat(np.arange(len(seen)), seen.shape[1])
+        excluded = Exclusions.from_pairs(rows, seen.ravel(), matrix, num_users=len(seen))
+        users = Users.of(world.users_UD[block], dim=matrix.dim)
+        top = find_top_k(users, matrix, top_k=top_k, products=products, excluded=excluded)
+        return matrix.idx_of_place_M[top.places_P].reshape(-1, top_k), top.scores_P.reshape(-1, top_k)
+
+    return search, products.name
 
 
 def score_tables(spark: SparkSession, users: str, items: str, out: str, top_k: int) -> None:
-    """The stage: two Delta tables in, the table of lists out (one row per pair, seen items excluded)."""
-    snapshot = take_snapshot(spark.read.format("delta").load(items), "items", version=0)
+    """The stage: two Delta tables in, the table of lists out, seen items excluded."""
+    rows = spark.read.format("delta").load(items)
+    # A version of its own for every run: none finds the item matrix of the one before.
+    snapshot = take_snapshot(rows, "items", version=next(_runs))
     lists = score_pairs(
         spark.read.format("delta").load(users).withColumn(c.SPLIT, F.lit("test")),
         snapshot,
@@ -50,6 +63,5 @@ def score_tables(spark: SparkSession, users: str, items: str, out: str, top_k: i
         alpha=1.0,
         offset_b=0.0,
         user_block=USER_BLOCK,
-        item_block=ITEM_BLOCK,
     )
     lists.write.format("delta").mode("overwrite").save(out)

@@ -6,9 +6,11 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.score import require_top_k_fits, score_pairs
+from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.models import find_model
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEM_EMBEDDINGS, ITEM_INDEX, MODELS, USER_EMBEDDINGS
+from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.history import of_types
 from recsys_spark.transforms.sequences import number_events
 from recsys_spark.transforms.users import with_seen_items
@@ -19,11 +21,11 @@ def run(context: Context) -> None:
     model = find_model(context.read_slice(MODELS, run_id=context.config.run.id))
     items = context.snapshot(ITEM_EMBEDDINGS, model_version=model.version)
     require_top_k_fits(settings.top_k, items.rows)
+    vectors = context.read_slice(USER_EMBEDDINGS, model_version=model.version)
+    need = Need(items.rows, len(first_row(vectors)[c.EMBEDDING]), settings.top_k, len(context.config.seen_rules))
+    need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
     chosen = of_types(context.read(EVENTS), split.target_event_types)
-    users = with_seen_items(
-        context.read_slice(USER_EMBEDDINGS, model_version=model.version),
-        number_events(chosen, context.read(ITEM_INDEX)),
-    )
+    users = with_seen_items(vectors, number_events(chosen, context.read(ITEM_INDEX)))
     candidates = score_pairs(
         users,
         items,

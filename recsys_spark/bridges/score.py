@@ -9,7 +9,8 @@ The result does not depend on partitions, blocks or files: vectors lie on the gr
 equal scores are ordered by item_id.
 
 The work is one thread per Python worker: the session sets OMP_NUM_THREADS and OPENBLAS_NUM_THREADS in the workers'
-environment (tables/session.py), since Spark's tasks already fill the cores.
+environment (tables/session.py), since Spark's tasks already fill the cores. Its memory has a bound that is known
+before the stage runs (bridges/worker_memory.py).
 
 Dropped: `applyInPandas` per group of users (one group is one Arrow batch and meets its 2 GiB limit); a join of user and
 item blocks (the blocks of the larger side travel through the shuffle once per block of the other); a row per listed
@@ -32,6 +33,7 @@ from recsys_spark import columns as c
 from recsys_spark.bridges.item_store import share_item_matrix
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.vectors import decode_vectors, encode_lists
+from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
 from recsys_spark.errors import problem
 from recsys_spark.kernels.item_matrix import ItemMatrix
 from recsys_spark.kernels.products import fastest_products
@@ -116,7 +118,19 @@ def score_batches(batches: Iterable[pa.RecordBatch], settings: ScoreSettings) ->
     """The worker: batches of users (user_id, split, embedding, seen) to batches of SCORED_SCHEMA's columns."""
     torch.set_num_threads(1)  # a worker's share of the machine, whatever its environment says
     for users in rebatch(batches, settings.user_block):
-        yield from _score_block(users, share_item_matrix(settings.items), settings)
+        for block in split_by_pairs(users):
+            yield from _score_block(block, share_item_matrix(settings.items), settings)
+
+
+def split_by_pairs(users: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Blocks with at most MAX_BLOCK_PAIRS seen items in all; a user with more is alone."""
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(users.column(SEEN)), 0).to_numpy().astype(np.int64))
+    start = 0
+    while start < len(users):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + MAX_BLOCK_PAIRS, side="right")))
+        yield users.slice(start, stop - start)
+        start = stop
 
 
 def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettings) -> Iterator[pa.RecordBatch]:

@@ -169,6 +169,7 @@ class EmbedConfig(Section):
 class ScoreConfig(Section):
     top_k: Count
     user_block: Count
+    worker_mib: Count
 
 
 class RankConfig(Section):

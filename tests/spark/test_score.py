@@ -3,11 +3,12 @@
 import random
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.errors import PythonException
 from pyspark.sql import functions as F
 
-from recsys_spark.bridges.score import require_top_k_fits, score_pairs
+from recsys_spark.bridges.score import require_top_k_fits, score_pairs, split_by_pairs
 from recsys_spark.bridges.snapshot import take_snapshot
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.grid import snap_to_grid
@@ -135,6 +136,14 @@ def test_listed_items_are_rows_with_their_ids(spark, items):
 def test_the_columns_are_those_of_candidates(spark, items):
     scored = score(spark, items).withColumns({"run_id": F.lit("r"), "model_version": F.lit("3")})
     assert CANDIDATES.select(scored).columns == CANDIDATES.column_names
+
+
+def test_blocks_with_many_seen_items_are_split(monkeypatch):
+    monkeypatch.setattr("recsys_spark.bridges.score.MAX_BLOCK_PAIRS", 5)
+    seen = [[1, 2], None, [1, 2, 3], [], [4], [*range(9)], [1], []]
+    users = pa.RecordBatch.from_pydict({"seen": pa.array(seen, pa.list_(pa.int32()))})
+    blocks = [block.column("seen").to_pylist() for block in split_by_pairs(users)]
+    assert blocks == [seen[:4], seen[4:5], seen[5:6], seen[6:]]
 
 
 def test_no_users_give_no_rows(spark, items):

@@ -1,0 +1,59 @@
+"""What one Python worker of the scorer needs at most, worked out before the stage runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from recsys_spark.errors import problem
+from recsys_spark.kernels.top_k import search_bytes
+
+MAX_BLOCK_PAIRS: Final = 2**20
+"""Seen items of the users searched for at a time: blocks with more are split, so that their memory has a bound."""
+
+_LIBRARY_BYTES: Final = 400 * 2**20
+"""Private memory of a worker with torch, numba and pyarrow loaded and the loops compiled: 333 MiB were measured."""
+
+_ID_BYTES: Final = 100
+"""Per item while a machine's first worker orders the ids: two copies of an id of 24 bytes, its number, its place."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """The sizes that the bound depends on. The item matrix is not in it: it is mapped, and shared by the machine."""
+
+    num_items: int
+    dim: int
+    top_k: int
+    num_rules: int
+
+    def bytes_for(self, user_block: int) -> int:
+        """The libraries, and then either the building of the item matrix or a block: the search, and in Arrow its users
+        (vectors and seen items, as they came and joined) and lists (20 bytes a listed item and rule)."""
+        of_arrow = user_block * (8 * self.dim + 20 * self.top_k * self.num_rules + 64) + 8 * MAX_BLOCK_PAIRS
+        of_search = search_bytes(user_block, dim=self.dim, top_k=self.top_k, num_excluded=MAX_BLOCK_PAIRS)
+        return _LIBRARY_BYTES + max(of_arrow + of_search, _ID_BYTES * self.num_items)
+
+    def require_fit(self, user_block: int, *, worker_mib: int) -> None:
+        """Raise the typed error when a block of users cannot fit a worker; it names a block, or a size, that does."""
+        needed = self.bytes_for(user_block)
+        if needed <= worker_mib * 2**20:
+            return
+        fitting = next((block for block in _halves(user_block) if self.bytes_for(block) <= worker_mib * 2**20), None)
+        least = _mib(self.bytes_for(1))
+        raise problem(
+            "configuration, score.user_block",
+            wanted=f"what fits score.worker_mib = {worker_mib:,} at {self.dim} dimensions and top_k = {self.top_k:,}",
+            found=f"{user_block:,} users, which need {_mib(needed):,} MiB",
+            do=f"--set score.user_block={fitting}, or give workers more (score.worker_mib)."
+            if fitting
+            else f"--set score.worker_mib={least} at least, with as much memory for each Python worker.",
+        )
+
+
+def _halves(block: int) -> list[int]:
+    return [block >> shift for shift in range(1, block.bit_length())]
+
+
+def _mib(num_bytes: int) -> int:
+    return -(-num_bytes // 2**20)
