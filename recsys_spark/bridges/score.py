@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from pyspark import TaskContext
 from pyspark.sql import DataFrame
 
 from recsys_spark import columns as c
@@ -38,6 +39,7 @@ from recsys_spark.errors import problem
 from recsys_spark.kernels.item_matrix import ItemMatrix
 from recsys_spark.kernels.products import fastest_products
 from recsys_spark.kernels.top_k import Exclusions, TopLists, Users, find_top_k, readmit
+from recsys_spark.kernels.top_k_gpu import find_top_k_on
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
@@ -136,13 +138,22 @@ def split_by_pairs(users: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettings) -> Iterator[pa.RecordBatch]:
     """One pass of all items over one block of users."""
     ready = Users.of(decode_vectors(users.column(c.EMBEDDING), "users to score", width=items.dim), dim=items.dim)
-    products = fastest_products(items.dim)
     is_dropping = DROP in settings.seen_rules
     excluded = decode_seen(users.column(SEEN), items) if is_dropping else Exclusions.none(len(users))
-    lists = find_top_k(ready, items, top_k=settings.top_k, products=products, excluded=excluded)
+    lists = _search(ready, items, settings.top_k, excluded)
     for rule in settings.seen_rules:
         top = lists if rule == DROP else readmit(lists, ready, items, excluded)
         yield _lists_as_batch(top, rule, users, items, settings)
+
+
+def _search(users: Users, items: ItemMatrix, top_k: int, excluded: Exclusions) -> TopLists:
+    """On the task's GPU where there is one, else by the processor's fastest products: the lists are the same."""
+    if torch.cuda.is_available():
+        task = TaskContext.get()
+        given = task.resources().get("gpu") if task else None  # what Spark gave this task, if it hands out GPUs
+        device = torch.device("cuda", int(given.addresses[0]) if given else 0)
+        return find_top_k_on(device, users.vectors_UD, items, top_k=top_k, excluded=excluded)
+    return find_top_k(users, items, top_k=top_k, products=fastest_products(items.dim), excluded=excluded)
 
 
 def _lists_as_batch(

@@ -4,17 +4,21 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_spark.kernels import item_matrix as matrices
 from recsys_spark.kernels import top_k as kernel
+from recsys_spark.kernels import top_k_gpu as gpu_kernel
 from recsys_spark.kernels.grid import snap_to_grid
 from recsys_spark.kernels.item_matrix import ItemMatrixBuilder, coarsen, item_bytes, item_matrix, open_item_matrix
 from recsys_spark.kernels.products import Products, fastest_products, multiply_by_numpy, multiply_by_torch
 from recsys_spark.kernels.scan import Guess
 from recsys_spark.kernels.top_k import Exclusions, Users, find_top_k, readmit, search_bytes
+from recsys_spark.kernels.top_k_gpu import find_top_k_on
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRODUCTS = {
     "8 bits": Products(True, multiply_by_numpy),
     "numpy": Products(False, multiply_by_numpy),
@@ -44,13 +48,20 @@ def as_lists(top):
     return [pairs[end - count : end] for end, count in zip(ends, top.counts_U, strict=True)]
 
 
-def run(users, items, places, item_idx, excluded, top_k, products="8 bits"):
+GPU = "the GPU's path"
+WAYS = [*PRODUCTS, GPU]
+
+
+def run(users, items, places, item_idx, excluded, top_k, way="8 bits"):
     """Both lists of the kernel: (without excluded pairs, with them)."""
     matrix = item_matrix(items, places, item_idx)
     pairs = np.array(sorted(excluded), dtype=np.int64).reshape(-1, 2)
     csr = Exclusions.from_pairs(pairs[:, 0], pairs[:, 1], matrix, num_users=len(users))
     ready = Users.of(users, dim=matrix.dim)
-    lists = find_top_k(ready, matrix, top_k=top_k, products=PRODUCTS[products], excluded=csr)
+    if way == GPU:
+        lists = find_top_k_on(DEVICE, users, matrix, top_k=top_k, excluded=csr)
+    else:
+        lists = find_top_k(ready, matrix, top_k=top_k, products=PRODUCTS[way], excluded=csr)
     return as_lists(lists), as_lists(readmit(lists, ready, matrix, csr))
 
 
@@ -74,13 +85,14 @@ def worlds(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(worlds(), st.integers(1, 70), st.sampled_from([8, 16, 4096]), st.integers(1, 9), st.sampled_from([*PRODUCTS]))
-def test_lists_equal_the_oracle_for_every_tile_and_product(world, top_k, tile_items, tile_users, products):
+@given(worlds(), st.integers(1, 70), st.sampled_from([8, 16, 4096]), st.integers(1, 9), st.sampled_from(WAYS))
+def test_lists_equal_the_oracle_for_every_tile_and_way(world, top_k, tile_items, tile_users, way):
     users, items, places, item_idx, excluded = world
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "TILE_ITEMS", tile_items)
-        patch.setattr(kernel, "TILE_USERS", tile_users)
-        without, with_excluded = run(users, items, places, item_idx, excluded, top_k, products)
+        for module in (kernel, gpu_kernel):
+            patch.setattr(module, "TILE_ITEMS", tile_items)
+            patch.setattr(module, "TILE_USERS", tile_users)
+        without, with_excluded = run(users, items, places, item_idx, excluded, top_k, way)
     assert without == oracle(users, items, places, item_idx, excluded, top_k)
     assert with_excluded == oracle(users, items, places, item_idx, set(), top_k)
 
@@ -106,15 +118,15 @@ def make_vectors(kind, random, num_users, num_items, dim):
     return users, items
 
 
-@pytest.mark.parametrize("products", [*PRODUCTS])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["random", "clustered", "many equal", "all equal", "huge and tiny", "spikes"])
-def test_vectors_of_all_kinds_equal_the_oracle(kind, products):
+def test_vectors_of_all_kinds_equal_the_oracle(kind, way):
     """Large enough for several tiles of both sides, with 12 excluded items per user."""
     random = np.random.default_rng(7)
     users, items = map(snap_to_grid, make_vectors(kind, random, 300, 9000, 30))
     excluded = {(u, int(i)) for u in range(300) for i in random.integers(0, 9000, 12)}
     world = users, items, random.permutation(9000), random.permutation(9000)
-    without, with_excluded = run(*world, excluded, 40, products)
+    without, with_excluded = run(*world, excluded, 40, way)
     assert without == oracle(*world, excluded, 40)
     assert with_excluded == oracle(*world, set(), 40)
 
@@ -163,12 +175,12 @@ def test_a_user_who_has_seen_everything_gets_an_empty_list():
 
 
 @pytest.mark.parametrize("vector", [[0, 0, 0, 0], [1, 2, 3, 4], [-1, 0, 0, 0]], ids=str)
-@pytest.mark.parametrize("products", [*PRODUCTS])
-def test_equal_items_are_listed_in_the_order_of_their_places(vector, products):
+@pytest.mark.parametrize("way", WAYS)
+def test_equal_items_are_listed_in_the_order_of_their_places(vector, way):
     users = snap_to_grid(np.array([[1.0, 0, 0, 0], [0, 0, 0, 0]]))
     items = snap_to_grid(np.tile(np.array(vector, dtype=np.float32), (9000, 1)))
     places = np.random.default_rng(3).permutation(9000)
-    without, _ = run(users, items, places, places, {(0, 0), (0, 2)}, 4, products)
+    without, _ = run(users, items, places, places, {(0, 0), (0, 2)}, 4, way)
     assert [[place for place, _ in best] for best in without] == [[1, 3, 4, 5], [0, 1, 2, 3]]
 
 
@@ -182,12 +194,12 @@ def test_a_list_is_short_when_items_are_few_and_full_when_seen_items_are_many():
     assert full == short == oracle(users, items, numbers, numbers, seen, 50)
 
 
-@pytest.mark.parametrize("products", [*PRODUCTS])
-def test_worked_out_by_hand(products):
+@pytest.mark.parametrize("way", WAYS)
+def test_worked_out_by_hand(way):
     users = np.array([[1.0, 0.0]], dtype=np.float32)
     items = np.array([[0.5, 0], [-0.5, 0], [0.5, 0.5], [0, 1], [1, 0]], dtype=np.float32)
     places, item_idx = np.array([4, 0, 1, 2, 3]), np.array([0, 10, 20, 30, 40])
-    without, with_excluded = run(users, items, places, item_idx, {(0, 40), (0, 7), (0, 99), (0, -1)}, 4, products)
+    without, with_excluded = run(users, items, places, item_idx, {(0, 40), (0, 7), (0, 99), (0, -1)}, 4, way)
     assert without == [[(1, 0.5), (4, 0.5), (2, 0.0), (0, -0.5)]]
     assert with_excluded == [[(3, 1.0), (1, 0.5), (4, 0.5), (2, 0.0)]]
 
