@@ -44,7 +44,10 @@ SCALED: Final = {
 QUICK: Final = 20
 """By how much --quick divides users and items."""
 
-PARTS: Final = ("kernel", "peers", "spark", "scaling")
+MILLION: Final = Size("clustered", 5_000, 1_000_000, 64, 100)
+"""A sample of users against a large catalogue, from Delta to Delta; its cost for a million users is worked out."""
+
+PARTS: Final = ("kernel", "peers", "spark", "million", "scaling")
 SPARK_WAYS: Final = {
     "ours": "ours",
     "faiss": "faiss in mapInArrow",
@@ -110,6 +113,14 @@ class Bench:
             found = self._measure("score_spark", way, size, 1, **workers.get(way, {}))
             self._add("spark", name, size, 2, found)
 
+    def million(self, size: Size) -> None:
+        self.limit(size, threads=2)
+        self._measure("score_spark", "prepare", size, 1)
+        found = self._measure("score_spark", "ours", size, 1)
+        hours = found["seconds"] / size.users * 1_000_000 / 3600
+        found["note"] += f"; {hours:.1f} h for a million users on these two cores"
+        self._add("million", "ours", size, 2, found)
+
     def _measure(
         self, module: str, what: str, size: Size, threads: int, python: object = sys.executable, **variables: str
     ) -> dict[str, Any]:
@@ -164,6 +175,8 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
             bench.peers(size)
         if "spark" in options.only:
             bench.spark(size)
+    if "million" in options.only:
+        bench.million(smaller(MILLION, shrink))
     if "scaling" in options.only:
         for axis, values in SCALED.items():
             for value in values:

@@ -26,6 +26,7 @@ from benchmarks.measure import ROOT, best_seconds
 from benchmarks.oracle import Lists, recall, require_exact
 from benchmarks.vectors import World
 from recsys_spark.doctor import JARS_SETTING, delta_jars
+from recsys_spark.memory import PeakMemory
 from recsys_spark.tables.session import build_session
 
 CHECKED_USERS = 100
@@ -62,7 +63,7 @@ def make_session(folder: Path) -> SparkSession:
     settings = yaml.safe_load((ROOT / "conf" / "local.yaml").read_text())["spark"]
     own: dict[str, Any] = {
         "spark.master": "local[2]",
-        "spark.driver.memory": "6g",
+        "spark.driver.memory": "3g",
         "spark.sql.execution.arrow.pyspark.enabled": True,  # off by default; whoever has vectors puts it on
         "spark.local.dir": str(folder / "spark"),
         "spark.sql.warehouse.dir": str(folder / "spark"),
@@ -107,14 +108,13 @@ def measure(spark: SparkSession, way: str, folder: Path, top_k: int, runs: int) 
         WAYS[way](spark, users, items, out, top_k)
 
     spark.range(1).write.format("delta").mode("overwrite").save(str(folder / "warm_up"))  # Delta's classes are loaded
-    first_seconds, _ = best_seconds(work, max_runs=1)
-    seconds, _ = best_seconds(work, max_runs=runs)
+    with PeakMemory(every_seconds=0.5) as memory:
+        first_seconds, _ = best_seconds(work, max_runs=1)
+        seconds, _ = best_seconds(work, max_runs=runs)
+    note = f"first run {first_seconds:.1f} s; peak {memory.peak_mib:,} MiB; load {os.getloadavg()[0]:.1f}"
+    found: dict[str, Any] = {"seconds": seconds, "note": note}
     world = World.load(folder)
     table: Any = spark.read.format("delta").load(out).toPandas()
-    found: dict[str, Any] = {
-        "seconds": seconds,
-        "note": f"first run {first_seconds:.1f} s; load {os.getloadavg()[0]:.1f}",
-    }
     if way == "als":
         return found  # it lists seen items too: its recall would say nothing
     rows = table["user_id"].str.slice(1).astype(int).to_numpy()
