@@ -11,8 +11,13 @@ from recsys_spark.transforms.changes import without_equals
 
 
 def read_standing(context: Context, table: Table, **slice_values: str) -> DataFrame:
-    """The slice as earlier runs left it, in the table's newest version; no rows with --force."""
-    rows = context.store.read_or_empty(table).where(F.lit(not context.force))
+    """The slice as earlier runs left it; no rows with --force.
+
+    A version is named, because the rows are still used after the stage's own commit.
+    """
+    version = context.store.version(table)
+    stands = version is not None and not context.force
+    rows = context.store.read(table, version) if stands else context.spark.createDataFrame([], table.schema)
     for name, value in slice_values.items():
         rows = rows.where(F.col(name) == value)
     return rows
@@ -29,9 +34,10 @@ def bring_up_to_date(
     key = [name for name in table.key if name not in table.slice_by]
     changed = context.keep(changed)
     gone = context.keep(without_equals(standing.select(*key), wanted, on=key))
+    num_gone = gone.count()
     if standing.isEmpty():
         num_changed = context.replace(table, changed, **slice_values)
     else:
         num_changed = context.update(table, changed, gone, **slice_values)
     num_kept = wanted.count() - num_changed
-    context.note(f"{num_changed:,} embedded, {num_kept:,} kept, {gone.count():,} removed")
+    context.note(f"{num_changed:,} embedded, {num_kept:,} kept, {num_gone:,} removed")
