@@ -37,10 +37,11 @@ SUBMIT = spark-submit --master 'local[*]' --driver-memory 4g \
 	--jars "$$RECSYS_DELTA_JARS" \
 	--driver-java-options '-Dlog4j2.configurationFile=$(CURDIR)/conf/log4j2.properties'
 
+.PHONY: bench-embed
 .PHONY: help setup doctor run submit test lint package lock clean prune
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make the environment ready (about 5 minutes the first time, then a moment)
 	@[ -n "$(PYTHON)" ] || { echo 'no Python found; do: install CPython 3.11, or name it: make PYTHON=… setup'; exit 1; }
@@ -65,6 +66,9 @@ lint: setup ## check style, types and the layers of the imports
 	ruff format --check .
 	mypy
 	lint-imports --no-logo
+
+bench-embed: setup ## time the embedding of product texts against other ways (about 8 minutes)
+	@$(WITH_JARS); env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benchmarks.embed $(ARGS)
 
 # The same files give the same bytes: names sorted by zipfile, one date, one mode.
 package: setup ## build dist/recsys_spark.zip for spark-submit --py-files
