@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from jobs import embed_items, embed_users
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.checkpoint import save_model
+from recsys_spark.models import RunModel, name_maker
 from recsys_spark.runner import run_stage
 from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, ITEM_TEXT, MODELS, SEQUENCES, USER_EMBEDDINGS
 from recsys_spark.tables.store import Store
@@ -208,3 +209,10 @@ def test_a_back_end_that_is_not_here_names_those_that_are(world):
 def test_vectors_are_those_of_the_grid(template):
     vectors = np.array([row["embedding"] for row in template.slice(ITEM_EMBEDDINGS).values()], dtype=np.float32)
     assert np.array_equal(vectors * 2**12, np.rint(vectors * 2**12))
+
+
+def test_a_model_of_the_same_number_from_another_training_is_another_model():
+    models = [RunModel("1", "place", tracking_run, 1.0, 0.0) for tracking_run in ("a", "b", "a")]
+    first, other, again = (name_maker(embed_users.embed_users, model) for model in models)
+    assert first == again != other
+    assert name_maker(Store, models[0]) != first, "nor is the same model run by other code"
