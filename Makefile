@@ -37,7 +37,7 @@ SUBMIT = spark-submit --master 'local[*]' --driver-memory 4g \
 	--jars "$$RECSYS_DELTA_JARS" \
 	--driver-java-options '-Dlog4j2.configurationFile=$(CURDIR)/conf/log4j2.properties'
 
-.PHONY: help setup doctor run submit test lint bench-score package lock clean prune
+.PHONY: help setup doctor run submit test lint bench-score bench-embed package lock clean prune
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ lint: setup ## check style, types and the layers of the imports
 
 bench-score: setup ## measure scoring against the fastest product, peers and Spark (about 20 minutes)
 	@$(WITH_JARS); python -m benchmarks.score $(ARGS)
+
+bench-embed: setup ## time the embedding of product texts against other ways (about 8 minutes)
+	@$(WITH_JARS); env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benchmarks.embed $(ARGS)
 
 # The same files give the same bytes: names sorted by zipfile, one date, one mode.
 package: setup ## build dist/recsys_spark.zip for spark-submit --py-files

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.model_files import share_model
+from recsys_spark.lineage import code_hash, fingerprint
 from recsys_spark.tables.store import first_row
 from recsys_spark.tracking import TrackingPlace, fetch_files
 
@@ -35,6 +38,15 @@ def find_model(models: DataFrame) -> RunModel:
         alpha=row[c.ALPHA],
         offset_b=row[c.OFFSET_B],
     )
+
+
+def name_maker(embed: Callable[..., DataFrame], model: RunModel) -> str:
+    """Name of what makes vectors: the code that `embed` reaches, the libraries, and the training run.
+
+    A version number is no name of a model: a tracking store that is begun anew counts from 1 again.
+    """
+    libraries = [f"{name} {version(name)}" for name in ("torch", "transformers")]
+    return fingerprint([code_hash(embed.__module__), libraries, model.tracking_run])
 
 
 def share_files(spark: SparkSession, place: TrackingPlace, model: RunModel) -> str:

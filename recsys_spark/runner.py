@@ -61,6 +61,7 @@ class Context:
     config: Config
     store: Store
     inputs: dict[str, int]
+    force: bool = False
     outputs: dict[str, int] = field(default_factory=dict)
     rows_in: dict[str, int] = field(default_factory=dict)
     rows_out: dict[str, int] = field(default_factory=dict)
@@ -106,6 +107,11 @@ class Context:
         """Replace this stage's slice of a table in one commit; returns the number of its rows."""
         values = {c.RUN_ID: self.config.run.id, **slice_values}
         return self._record(table, self.store.replace(table, rows, values))
+
+    def update(self, table: Table, changed: DataFrame, gone: DataFrame, **slice_values: str) -> int:
+        """Change single rows of this stage's slice of a table in one commit; returns how many came or changed."""
+        values = {c.RUN_ID: self.config.run.id, **slice_values}
+        return self._record(table, self.store.update(table, changed, gone, values))
 
     def append(self, table: Table, rows: DataFrame) -> int:
         """Add new rows to an append-only table; returns their number."""
@@ -161,7 +167,7 @@ def run_stage(stage: Stage, spark: SparkSession, config: Config, *, force: bool 
         log.info("%s: nothing changed, skipped", stage.name)
         return Outcome(stage.name, True, time.monotonic() - started, finished)
     log.info("%s …", stage.name)
-    context = Context(spark=spark, config=config, store=store, inputs=inputs)
+    context = Context(spark=spark, config=config, store=store, inputs=inputs, force=force)
     with PeakMemory() as memory:
         try:
             stage.run(context)

@@ -67,7 +67,7 @@ def _template(spark: SparkSession) -> str:
     put(t.ITEM_TEXT, [(i, n, text, "h", [1] * 8, min(2 + n, 8), "t") for n, (i, text) in enumerate(TEXTS.items())])
     put(t.SEQUENCES, _sequences())
     put(t.MODELS, [("main", "two_tower", "1", "file:/m", "tracked", 10.0, -3.0, 0.2)], run_id="main")
-    put(t.ITEM_EMBEDDINGS, [("a", 0, "1", [1.0, 0.0], "h")], model_version="1")
+    put(t.ITEM_EMBEDDINGS, [("a", 0, "1", [1.0, 0.0], "h", "float32")], model_version="1")
     put(t.USER_EMBEDDINGS, [("u1", TEST_START, "test", "1", [0.0, 1.0], "h")], model_version="1")
     put(t.CANDIDATES, [("main", "test", "keep", "u1", [0], [-2.5], "1")], run_id="main")
     put(t.BLENDS, [("main", 0.0, 0.30, 3), ("main", 0.2, 0.35, 3)], run_id="main")

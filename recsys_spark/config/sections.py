@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from recsys_spark.config.values import (
+    BackEndName,
     Count,
     Instant,
     Positive,
@@ -162,6 +163,7 @@ class TrackingConfig(Section):
 
 
 class EmbedConfig(Section):
+    back_end: BackEndName
     batch_tokens: Annotated[Whole, Field(ge=512)]
     batch_users: Count
 

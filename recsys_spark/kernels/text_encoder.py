@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,10 @@ from transformers import AutoModel, AutoTokenizer
 from recsys_spark.errors import problem
 
 _PACKAGE = "package:"
+
+_MIN_TOKENS: Final = 16
+"""Fewest tokens of a batch; smaller ones are filled up with copies. Matrix products of fewer rows run through other
+kernels of MKL (under 4) and oneDNN (under 16), which differ in the last bits."""
 
 
 def find_encoder(name: str) -> str:
@@ -97,25 +102,31 @@ def encode_all(
     batch_tokens: int,
     precision: torch.dtype = torch.float32,
 ) -> npt.NDArray[np.float32]:
-    """Vectors float32 [N, H] of all texts, in their order.
+    """Vectors float32 [N, H] of all texts, in their order; a text's vector does not depend on the others.
 
-    Texts are taken by length, so that a batch of at most `batch_tokens` tokens holds hardly any padding.
+    A batch holds at most `batch_tokens` tokens (or one text) and texts of one length only: nothing is padded, and
+    attention adds up the same numbers in the same order whatever else is in the batch. (Padded to the longest of
+    neighbours in the order of length, three texts of ten changed in their last bits with their neighbours.)
     """
     device = next(encoder.parameters()).device
     was_training = encoder.training
     encoder.eval()
-    order = np.argsort(lengths_N, kind="stable")
     vectors = np.empty((len(lengths_N), encoder.hidden_size), dtype=np.float32)
-    start = 0
-    while start < len(order):
-        # the longest text of a batch is its last one: grow until the padded size is full
-        sizes = lengths_N[order[start:]].astype(np.int64) * np.arange(1, len(order) - start + 1)
-        rows = order[start : start + max(1, int(np.searchsorted(sizes, batch_tokens, side="right")))]
+    for rows in _batches_of_one_length(lengths_N, batch_tokens):
+        filled = np.resize(rows, max(len(rows), -(-_MIN_TOKENS // int(lengths_N[rows[0]]))))
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             batch = encoder(
-                torch.from_numpy(token_ids_NT[rows]).to(device), torch.from_numpy(lengths_N[rows]).to(device)
+                torch.from_numpy(token_ids_NT[filled]).to(device), torch.from_numpy(lengths_N[filled]).to(device)
             )
-        vectors[rows] = batch.float().cpu().numpy()
-        start += len(rows)
+        vectors[rows] = batch[: len(rows)].float().cpu().numpy()
     encoder.train(was_training)
     return vectors
+
+
+def _batches_of_one_length(lengths_N: npt.NDArray[np.int32], batch_tokens: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Row numbers of texts of one length, shortest first: at most `batch_tokens` tokens, or one text."""
+    order = np.argsort(lengths_N, kind="stable")
+    starts = np.flatnonzero(np.diff(lengths_N[order], prepend=-1))
+    for rows in np.split(order, starts[1:]):
+        size = max(1, batch_tokens // int(lengths_N[rows[0]])) if len(rows) else 1
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))

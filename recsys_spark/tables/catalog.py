@@ -18,7 +18,7 @@ _SPLIT = Column(c.SPLIT, "string", "train, validation or test")
 _SEEN_RULE = Column(c.SEEN_RULE, "string", "keep: any item; drop: only items the user had not had before")
 _RANK = Column(c.RANK, "int", "1 is the best; score descending, then item_id ascending")
 _EMBEDDING = Column(c.EMBEDDING, "array<float>", "unit vector, on the grid that makes dot products exact")
-_INPUT_HASH = Column(c.INPUT_HASH, "string", "hash of what the vector was computed from")
+_INPUT_HASH = Column(c.INPUT_HASH, "string", "hash of what the vector was computed from: another hash, another vector")
 
 _REJECTED_COLUMNS = (
     Column(c.SOURCE, "string", "the file the row was read from"),
@@ -173,7 +173,14 @@ MODELS: Final = Table(
 ITEM_EMBEDDINGS: Final = Table(
     name="ITEM_EMBEDDINGS",
     meaning="One item's vector by one model version.",
-    columns=(_ITEM_ID, _ITEM_IDX, _MODEL_VERSION, _EMBEDDING, _INPUT_HASH),
+    columns=(
+        _ITEM_ID,
+        _ITEM_IDX,
+        _MODEL_VERSION,
+        _EMBEDDING,
+        _INPUT_HASH,
+        Column(c.BACK_END, "string", "how the text was encoded: a name of `embed.back_end`"),
+    ),
     key=(c.ITEM_ID, c.MODEL_VERSION),
     written_by="jobs/embed_items.py",
     slice_by=(c.MODEL_VERSION,),

@@ -10,12 +10,15 @@ from typing import Any
 from delta.tables import DeltaTable
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import problem
 from recsys_spark.tables.contract import Table
 from recsys_spark.tables.failures import cause_of, explain_unreadable_files
+
+_IS_GONE = "_recsys_is_gone"
+"""Marks the rows of a merge's source whose key is to leave the table."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,35 @@ class Store:
             writer.save(self.path(table))
         return self._newest_commit(table, count)
 
+    def update(self, table: Table, changed: DataFrame, gone: DataFrame, slice_values: Mapping[str, str]) -> Commit:
+        """Change single rows of one slice in one commit: the others stay as they are, and so do files without a change.
+
+        `changed` has rows of new keys and rows that take the place of those of their key, `gone` the rest of the key
+        (without the slice's columns) of rows that leave. The commit counts the rows of `changed`. Nothing to change
+        makes no commit: whoever reads the table has nothing new to read.
+        """
+        for name in table.slice_by:
+            changed = changed.withColumn(name, F.lit(slice_values[name]))
+        self.read(table)  # raises when its columns are not the contract's
+        match = " AND ".join(f"old.{name} = new.{name}" for name in table.key if name not in table.slice_by)
+        values: dict[str, str | Column] = {name: f"new.{name}" for name in table.column_names}
+        with self._checked(table, changed) as (sound, count):
+            if not count and gone.isEmpty():
+                return self._newest_commit(table, count)
+            source = sound.withColumn(_IS_GONE, F.lit(False)).unionByName(
+                gone.withColumn(_IS_GONE, F.lit(True)), allowMissingColumns=True
+            )
+            (
+                DeltaTable.forPath(self._spark, self.path(table))
+                .alias("old")
+                .merge(source.alias("new"), f"{_condition(table, slice_values, of='old.')} AND {match}")
+                .whenMatchedDelete(f"new.{_IS_GONE}")
+                .whenMatchedUpdate(set=values)
+                .whenNotMatchedInsert(f"NOT new.{_IS_GONE}", values=values)
+                .execute()
+            )
+        return self._newest_commit(table, count)
+
     def append(self, table: Table, rows: DataFrame) -> Commit:
         """Add rows that the table does not have yet, in one commit."""
         with self._checked(table, rows) as (sound, count):
@@ -159,6 +191,6 @@ def _selects_kept_rows(rows: DataFrame) -> bool:
     return bool(plan.nodeName() == "InMemoryRelation")
 
 
-def _condition(table: Table, slice_values: Mapping[str, str]) -> str:
+def _condition(table: Table, slice_values: Mapping[str, str], of: str = "") -> str:
     quoted = {name: slice_values[name].replace("\\", "\\\\").replace("'", "\\'") for name in table.slice_by}
-    return " AND ".join(f"{name} = '{value}'" for name, value in quoted.items())
+    return " AND ".join(f"{of}{name} = '{value}'" for name, value in quoted.items())

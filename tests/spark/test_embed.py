@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 import torch
 
-from recsys_spark.bridges.embed import embed_items, embed_users
+from recsys_spark.bridges.embed import embed_items, embed_users, item_inputs
 from recsys_spark.bridges.model_files import share_model
 from recsys_spark.bridges.snapshot import take_snapshot
 from recsys_spark.kernels.checkpoint import save_model
 from recsys_spark.kernels.grid import is_on_grid, snap_to_grid
 from recsys_spark.kernels.text_encoder import encode_all
-from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, SEQUENCES
+from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, SEQUENCES, USER_EMBEDDINGS
 from recsys_spark.tables.store import Store
 from tests.unit.kernel_world import NUM_ITEMS, make_model, make_rows, make_texts
 
 FEW_TOKENS = 8
+AS_OF = datetime(2020, 6, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +41,11 @@ def model_name(spark, model, tmp_path_factory) -> str:
 def item_text(spark):
     texts = make_texts()
     rows = [
-        (f"i{item:02d}", item, f"hash {text}", texts.token_ids_UT[text].tolist(), int(texts.lengths_U[text]))
+        (f"i{item:02d}", item, f"hash {text}", "t", texts.token_ids_UT[text].tolist(), int(texts.lengths_U[text]))
         for item, text in enumerate(texts.text_of_item_N)
     ]
     return spark.createDataFrame(
-        rows, "item_id string, item_idx int, text_hash string, token_ids array<int>, num_tokens int"
+        rows, "item_id string, item_idx int, text_hash string, tokenizer string, token_ids array<int>, num_tokens int"
     )
 
 
@@ -55,27 +58,33 @@ def expected_items(model):
     return snap_to_grid(items.numpy())
 
 
+def vectors_of_items(item_text, model_name, batch_tokens):
+    inputs = item_inputs(item_text, made_by="a test", back_end="float32")
+    return embed_items(inputs, model_name=model_name, back_end="float32", batch_tokens=batch_tokens)
+
+
 @pytest.mark.parametrize(("partitions", "batch_tokens"), [(1, 512), (7, FEW_TOKENS)])
 def test_items_get_the_models_vectors(item_text, model_name, expected_items, partitions, batch_tokens):
-    rows = embed_items(item_text.repartition(partitions), model_name=model_name, batch_tokens=batch_tokens).collect()
+    rows = vectors_of_items(item_text.repartition(partitions), model_name, batch_tokens).collect()
     assert sorted(row["item_id"] for row in rows) == [f"i{item:02d}" for item in range(NUM_ITEMS)]
     vectors = np.array([row["embedding"] for row in sorted(rows, key=lambda row: row["item_idx"])], dtype=np.float32)
     assert is_on_grid(vectors)
-    assert np.abs(vectors - expected_items).max() <= 2**-11  # a text's neighbours in its batch move the last bits
-    assert {row["input_hash"] for row in rows} <= {f"hash {text}" for text in range(12)}
+    assert np.array_equal(vectors, expected_items)
+    assert {row["back_end"] for row in rows} == {"float32"}
+    assert len({row["input_hash"] for row in rows}) == len(set(make_texts().text_of_item_N.tolist()))
 
 
 @pytest.mark.parametrize("batch_users", [1, 64])
 def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_text, expected_items, batch_users):
     store = Store(spark, str(tmp_path))
-    embedded = embed_items(item_text, model_name=model_name, batch_tokens=512)
+    embedded = vectors_of_items(item_text, model_name, batch_tokens=512)
     version = store.replace(ITEM_EMBEDDINGS, embedded, {"model_version": "1"}).version
     items = take_snapshot(store.read(ITEM_EMBEDDINGS), "ITEM_EMBEDDINGS", version)
     rows = make_rows(9)
     sequences = spark.createDataFrame(
         [
             (
-                int(rows.row_id_B[row]), f"u{row}", None, "test", rows.event_items_BL[row].tolist(),
+                int(rows.row_id_B[row]), f"u{row}", AS_OF, "test", rows.event_items_BL[row].tolist(),
                 rows.event_types_BL[row].tolist(), rows.event_hours_BL[row].tolist(), int(rows.num_events_B[row]),
                 [], 0,
             )
@@ -83,7 +92,9 @@ def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_t
         ],
         ", ".join(f"{column.name} {column.sql_type}" for column in SEQUENCES.columns),
     )  # fmt: skip
-    got = embed_users(sequences, items, model_name=model_name, batch_users=batch_users).orderBy("user_id").collect()
+    shared = {"model_name": model_name, "made_by": "a test", "batch_users": batch_users}
+    none = spark.createDataFrame([], USER_EMBEDDINGS.schema)
+    got = embed_users(sequences, none, items, **shared).orderBy("user_id").collect()
     with torch.inference_mode():
         expected = model.user_vectors(
             torch.from_numpy(expected_items[rows.event_items_BL.clip(min=0)]),

@@ -14,7 +14,7 @@ import recsys_spark.transforms
 from recsys_spark.config import EvaluateConfig
 from recsys_spark.evaluation import baselines, metrics
 from recsys_spark.tables import catalog
-from recsys_spark.transforms import blend, candidates, history, ingest, items, order, sequences, users
+from recsys_spark.transforms import blend, candidates, changes, history, ingest, items, order, sequences, users
 
 pytestmark = pytest.mark.spark
 
@@ -97,6 +97,7 @@ CASES = {
     blend.rank_blends: lambda f: blend.rank_blends(f.blended, list_size=5),
     blend.measure_weights: lambda f: blend.measure_weights(f.towers, f.counts, f.blends, f.truth, k=10),
     blend.best_weight: lambda f: blend.best_weight(f.blends),
+    changes.without_equals: lambda f: changes.without_equals(f.events, f.items, on=["item_id"]),
     history.before: lambda f: history.before(f.events, START),
     history.within: lambda f: history.within(f.events, START, END),
     history.of_types: lambda f: history.of_types(f.events, ["view"]),

@@ -99,6 +99,39 @@ def test_a_table_without_slices_is_replaced_whole_also_by_nothing(spark, tmp_pat
     assert rows_of(store.read(STOCK)) == []
 
 
+def test_an_update_changes_adds_and_removes_single_rows_of_its_own_slice_in_one_commit(spark, tmp_path):
+    store = Store(spark, str(tmp_path))
+    store.replace(SALES, sales(spark, (1, 1.0), (2, 2.0), (3, 3.0)), {"shop": NORTH})
+    store.replace(SALES, sales(spark, (1, 9.0), (3, 9.0)), {"shop": "south"})
+    changed, gone = sales(spark, (2, 2.5), (4, 4.0)), sales(spark, (3, 0.0), (5, 0.0)).select("id")
+    assert store.update(SALES, changed, gone, {"shop": NORTH}) == Commit(version=2, rows=2)
+    south = [("south", 1, 9.0), ("south", 3, 9.0)]
+    assert rows_of(store.read(SALES)) == [(NORTH, 1, 1.0), (NORTH, 2, 2.5), (NORTH, 4, 4.0), *south]
+    nothing = sales(spark)
+    assert store.update(SALES, nothing, nothing.select("id"), {"shop": NORTH}) == Commit(version=2, rows=0)
+    assert store.update(SALES, nothing, gone.where("id = 5"), {"shop": "south"}).rows == 0
+    assert rows_of(store.read(SALES).where("shop = 'south'")) == south
+
+
+def test_an_update_keeps_files_in_which_nothing_changed(spark, tmp_path):
+    store = Store(spark, str(tmp_path))
+    store.replace(SALES, spark.range(100).selectExpr("id", "1.0d AS price").repartition(4), {"shop": "north"})
+
+    def files():
+        return {row[0] for row in store.read(SALES).select("_metadata.file_path").distinct().collect()}
+
+    before = files()
+    store.update(SALES, sales(spark, (7, 2.0)), sales(spark).select("id"), {"shop": "north"})
+    assert (len(before), len(before & files())) == (4, 3)
+
+
+def test_a_broken_rule_stops_an_update_too(spark, refused):
+    (message,) = refused(
+        lambda store: store.update(SALES, sales(spark, (3, -1.0)), sales(spark).select("id"), {"shop": NORTH})
+    )
+    assert message.startswith("table SALES: wanted every row to pass 'a price is paid'; found 1 of 1 rows")
+
+
 def test_what_is_not_there_names_the_job_to_run(shops):
     def told(table, version=None):
         with pytest.raises(RecsysError) as raised:
