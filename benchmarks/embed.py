@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,11 +116,14 @@ def _time_naive(name: str, texts: list[str], num_tried: int) -> list[tuple[str, 
         hidden, mask = model(**inputs).last_hidden_state, inputs["attention_mask"][:, :, None]
         return ((hidden * mask).sum(dim=1) / mask.sum(dim=1)).numpy()
 
+    def encode_all(starts: range, size: int) -> np.ndarray:
+        return np.concatenate([encode(texts[start : start + size]) for start in starts])
+
     rows = []
     for label, size, tried in (("naive loop, one text", 1, num_tried), ("naive batches of 32", 32, 4 * num_tried)):
         starts = range(0, min(tried, len(texts)), size)
         num = min(len(texts), len(starts) * size)
-        seconds, vectors = _fastest(lambda at=starts, n=size: np.concatenate([encode(texts[i : i + n]) for i in at]))
+        seconds, vectors = _fastest(partial(encode_all, starts, size))
         rows.append((f"{name}: {label}, padded to {MAX_TOKENS} ({num} tried)", seconds * len(texts) / num, vectors))
     return rows
 
