@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.oracle import Lists, WrongListError, recall, require_exact
-from benchmarks.ours import search
+from benchmarks.ours import prepare
 from benchmarks.score_peers import drop_seen, numpy_partition
 from benchmarks.score_rows import Machine, Row, Size, slopes, verdicts
 from benchmarks.vectors import KINDS, World, make_world
@@ -55,14 +55,14 @@ def test_kinds_differ_as_they_say():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_kernel_passes(kind):
     world = small_world(kind)
-    lists = search(world, TOP_K)
+    lists = prepare(world, TOP_K)[0]()
     require_exact(world, lists)
     assert recall(world, lists) == 1.0
 
 
 def test_a_planted_error_is_found_and_named():
     world = small_world("many_equal")
-    right = search(world, TOP_K)
+    right = prepare(world, TOP_K)[0]()
     swapped = right.items_RK.copy()
     swapped[7, [3, 4]] = swapped[7, [4, 3]]
     with pytest.raises(WrongListError, match=r"user 7, rank 4: wanted item \d+ .* found item"):
@@ -75,7 +75,7 @@ def test_a_planted_error_is_found_and_named():
 
 def test_a_seen_item_is_an_error_and_no_recall():
     world = small_world("random")
-    right = search(world, TOP_K)
+    right = prepare(world, TOP_K)[0]()
     seen = right.items_RK.copy()
     seen[0, 0] = world.seen_UE[0, 0]
     lists = replace(right, items_RK=seen)
@@ -86,7 +86,7 @@ def test_a_seen_item_is_an_error_and_no_recall():
 
 def test_an_item_listed_twice_counts_once():
     world = small_world("random")
-    right = search(world, TOP_K)
+    right = prepare(world, TOP_K)[0]()
     items = right.items_RK.copy()
     items[3] = items[3, 0]
     assert recall(world, replace(right, items_RK=items)) == pytest.approx((11 * TOP_K + 1) / (12 * TOP_K))
