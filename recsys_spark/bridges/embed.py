@@ -26,6 +26,7 @@ from pyspark.sql.types import ArrayType, FloatType, StringType, StructField, Str
 from recsys_spark import columns as c
 from recsys_spark.bridges.model_files import open_model
 from recsys_spark.bridges.snapshot import Snapshot, read_batches
+from recsys_spark.bridges.vectors import encode_lists
 from recsys_spark.kernels.back_ends import back_end_named
 from recsys_spark.kernels.grid import snap_to_grid
 from recsys_spark.kernels.text_encoder import TextEncoder
@@ -36,7 +37,7 @@ ITEM_INPUT: Final = (c.ITEM_ID, c.ITEM_IDX, c.INPUT_HASH, c.BACK_END)
 
 _USER_KEY: Final = (c.USER_ID, c.AS_OF, c.SPLIT)
 _KNOWN: Final = "known_hash"
-_VECTOR = StructField(c.EMBEDDING, ArrayType(FloatType(), containsNull=False))
+_ITEM_VECTORS: Final = (c.EMBEDDING, c.TEXT_EMBEDDING, c.BEHAVIOUR_EMBEDDING)
 _MIN_ROWS: Final = 16
 _MIN_WIDTH: Final = 8
 
@@ -49,7 +50,7 @@ def item_inputs(item_text: DataFrame, *, made_by: str, back_end: str) -> DataFra
 
 
 def embed_items(inputs: DataFrame, *, model_name: str, back_end: str, batch_tokens: int) -> DataFrame:
-    """ITEM_INPUT and embedding of every row of `inputs`, which are rows of `item_inputs` for the same back end.
+    """ITEM_INPUT and the three vectors of every row of `inputs`, which are rows of `item_inputs` for the same back end.
 
     Rows come together by text, so that a text which many items share runs through the encoder once.
     """
@@ -58,9 +59,11 @@ def embed_items(inputs: DataFrame, *, model_name: str, back_end: str, batch_toke
     def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for batch in batches:
             texts, text_of_row = _encode_texts(batch, model_name, back_end, batch_tokens)
-            yield _with_vectors(batch, ITEM_INPUT, _item_vectors(open_model(model_name), batch, texts[text_of_row]))
+            vectors = _item_vectors(open_model(model_name), batch, texts[text_of_row])
+            yield _with_vectors(batch, ITEM_INPUT, dict(zip(_ITEM_VECTORS, vectors, strict=True)))
 
-    return rows.mapInArrow(embed, StructType([*(rows.schema[name] for name in ITEM_INPUT), _VECTOR]))
+    vectors = [_vector_field(name) for name in _ITEM_VECTORS]
+    return rows.mapInArrow(embed, StructType([*(rows.schema[name] for name in ITEM_INPUT), *vectors]))
 
 
 def embed_users(
@@ -83,10 +86,12 @@ def embed_users(
         item_vectors_ND = _read_item_vectors(items)
         for batch in batches:
             for users in _changed_users(batch, item_vectors_ND, made_by, batch_users):
-                yield _with_vectors(users, kept, _user_vectors(open_model(model_name), users, item_vectors_ND))
+                vectors = _user_vectors(open_model(model_name), users, item_vectors_ND)
+                yield _with_vectors(users, kept, {c.EMBEDDING: vectors})
 
     hashed = StructField(c.INPUT_HASH, StringType())
-    return rows.mapInArrow(embed, StructType([*(rows.schema[name] for name in _USER_KEY), hashed, _VECTOR]))
+    fields = [*(rows.schema[name] for name in _USER_KEY), hashed, _vector_field(c.EMBEDDING)]
+    return rows.mapInArrow(embed, StructType(fields))
 
 
 def _num_parts(rows: DataFrame) -> int:
@@ -94,11 +99,16 @@ def _num_parts(rows: DataFrame) -> int:
     return 2 * rows.sparkSession.sparkContext.defaultParallelism
 
 
-def _with_vectors(batch: pa.RecordBatch, kept: tuple[str, ...], vectors: np.ndarray) -> pa.RecordBatch:
-    num_rows, dim = vectors.shape
-    offsets = pa.array(np.arange(0, (num_rows + 1) * dim, dim, dtype=np.int32))
-    lists = pa.ListArray.from_arrays(offsets, pa.array(snap_to_grid(vectors).reshape(-1)))
-    return pa.RecordBatch.from_arrays([*(batch.column(name) for name in kept), lists], names=[*kept, c.EMBEDDING])
+def _vector_field(name: str) -> StructField:
+    return StructField(name, ArrayType(FloatType(), containsNull=False))
+
+
+def _with_vectors(batch: pa.RecordBatch, kept: tuple[str, ...], vectors: dict[str, np.ndarray]) -> pa.RecordBatch:
+    lists = [
+        encode_lists(pa.array(snap_to_grid(values_ND).reshape(-1)), np.full(len(batch), values_ND.shape[1]))
+        for values_ND in vectors.values()
+    ]
+    return pa.RecordBatch.from_arrays([*(batch.column(name) for name in kept), *lists], names=[*kept, *vectors])
 
 
 def _matrix(batch: pa.RecordBatch, name: str) -> np.ndarray:
@@ -127,11 +137,15 @@ def _encode_texts(
 
 
 @torch.inference_mode()
-def _item_vectors(model: TwoTower, batch: pa.RecordBatch, texts_NH: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _item_vectors(
+    model: TwoTower, batch: pa.RecordBatch, texts_NH: npt.NDArray[np.float32]
+) -> list[npt.NDArray[np.float32]]:
+    """[N, D] each, in the order of _ITEM_VECTORS."""
     rows = _filled(len(batch))
-    items = batch.column(c.ITEM_IDX).to_numpy().astype(np.int64)
-    vectors = model.item_vectors(torch.from_numpy(texts_NH[rows]), torch.from_numpy(items[rows]))
-    return vectors[: len(batch)].numpy()
+    texts = torch.from_numpy(texts_NH[rows])
+    items = torch.from_numpy(batch.column(c.ITEM_IDX).to_numpy().astype(np.int64)[rows])
+    vectors = (model.item_vectors(texts, items), model.text_vectors(texts), model.behaviour_vectors(items))
+    return [values_ND[: len(batch)].numpy() for values_ND in vectors]
 
 
 def _changed_users(

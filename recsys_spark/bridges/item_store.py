@@ -39,8 +39,8 @@ _KEEP_SECONDS: Final = 24 * 3600
 
 
 @lru_cache(maxsize=1)  # one mapping per worker process
-def share_item_matrix(items: Snapshot) -> ItemMatrix:
-    """The matrix of ITEM_EMBEDDINGS rows (item_id, item_idx, embedding) of one model version.
+def share_item_matrix(items: Snapshot, column: str) -> ItemMatrix:
+    """The matrix of ITEM_EMBEDDINGS rows (item_id, item_idx and the vectors `column`) of one model version.
 
     Raises the typed error when an item_id comes twice, when vectors are null or of unequal width, when the disk is
     too small, and what `read_batches` raises; ValueError for vectors off the grid.
@@ -49,18 +49,18 @@ def share_item_matrix(items: Snapshot) -> ItemMatrix:
     shelf.mkdir(mode=0o700, exist_ok=True)
     if shelf.stat().st_uid != os.getuid():
         raise problem(str(shelf), wanted="a folder of this user", found="another owner's", do="Set TMPDIR.")
-    folder = shelf / _name_of(items)
+    folder = shelf / _name_of(items, column)
     with _locked(shelf / f"{folder.name}.lock"):
         if not folder.exists():
             _remove_old(shelf)
-            _build(items, folder)
+            _build(items, column, folder)
         os.utime(folder)
     return open_item_matrix(folder)
 
 
-def _name_of(items: Snapshot) -> str:
+def _name_of(items: Snapshot, column: str) -> str:
     files = [[file.uri, file.rows] for file in items.files]
-    return hashlib.sha256(json.dumps([_FORMAT, items.table, items.version, files]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([_FORMAT, items.table, items.version, column, files]).encode()).hexdigest()[:24]
 
 
 @contextmanager
@@ -70,16 +70,16 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(items: Snapshot, folder: Path) -> None:
+def _build(items: Snapshot, column: str, folder: Path) -> None:
     """Into a folder of another name first, so that what has the right name is whole."""
     places_M, item_idx_M = _order_items(items)
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     builder, width = None, None
-    for batch in read_batches(items, [c.EMBEDDING], _BLOCK_ROWS):
+    for batch in read_batches(items, [column], _BLOCK_ROWS):
         where = f"table {items.table}, version {items.version}"
-        vectors_ND = decode_vectors(batch.column(0), where, width=width)
+        vectors_ND = decode_vectors(batch.column(0), f"{where}, column {column}", width=width)
         if builder is None:
             width = vectors_ND.shape[1]
             _require_room(part, item_bytes(len(places_M), width))

@@ -57,6 +57,7 @@ class ScoreSettings:
     """What a worker needs to know besides its users: plain values."""
 
     items: Snapshot
+    column: str
     top_k: int
     seen_rules: tuple[str, ...]
     alpha: float
@@ -68,6 +69,7 @@ def score_pairs(
     users: DataFrame,
     items: Snapshot,
     *,
+    column: str = c.EMBEDDING,
     top_k: int,
     seen_rules: Sequence[str],
     alpha: float,
@@ -76,8 +78,8 @@ def score_pairs(
 ) -> DataFrame:
     """The exact best `top_k` items of every row of `users` under each seen rule (SCORED_SCHEMA), in no order.
 
-    `users` has user_id, split, embedding (array<float> on the grid) and seen (array<int>, may be null or
-    empty); `items` is a snapshot of ITEM_EMBEDDINGS (item_id, item_idx, embedding) of one model version. Rule
+    `users` has user_id, split, embedding (array<float> on the grid) and seen (array<int>, may be null or empty);
+    `items` is a snapshot of ITEM_EMBEDDINGS (item_id, item_idx and the vectors `column`) of one model version. Rule
     `drop` leaves out seen items before the selection, `keep` does not. A list holds item_idx and scores, best first:
     score descending, then item_id ascending; score = alpha * cosine + offset_b with alpha > 0.
 
@@ -93,19 +95,19 @@ def score_pairs(
         raise ValueError(f"wanted a finite alpha > 0 and a finite offset_b; found {alpha} and {offset_b}")
     if user_block < 1:
         raise ValueError(f"wanted blocks of at least one user; found {user_block}")
-    settings = ScoreSettings(items, top_k, tuple(seen_rules), alpha, offset_b, user_block)
+    settings = ScoreSettings(items, column, top_k, tuple(seen_rules), alpha, offset_b, user_block)
     rows = users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, SEEN)
     return rows.mapInArrow(_scorer(settings), SCORED_SCHEMA)
 
 
-def require_top_k_fits(top_k: int, num_items: int) -> None:
+def require_top_k_fits(top_k: int, num_items: int, *, setting: str = "score.top_k") -> None:
     """Raise the typed error when lists of `top_k` cannot be filled from `num_items` items."""
     if top_k > num_items:
         raise problem(
-            "configuration, score.top_k",
+            f"configuration, {setting}",
             wanted=f"at most {num_items:,}, the number of items with a vector",
             found=f"{top_k:,}",
-            do=f"Lower it (--set score.top_k={num_items}), or ingest the whole catalogue.",
+            do=f"Lower it (--set {setting}={num_items}), or ingest the whole catalogue.",
         )
 
 
@@ -121,7 +123,7 @@ def score_batches(batches: Iterable[pa.RecordBatch], settings: ScoreSettings) ->
     torch.set_num_threads(1)  # a worker's share of the machine, whatever its environment says
     for users in rebatch(batches, settings.user_block):
         for block in split_by_pairs(users):
-            yield from _score_block(block, share_item_matrix(settings.items), settings)
+            yield from _score_block(block, share_item_matrix(settings.items, settings.column), settings)
 
 
 def split_by_pairs(users: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -137,7 +139,10 @@ def split_by_pairs(users: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettings) -> Iterator[pa.RecordBatch]:
     """One pass of all items over one block of users."""
-    ready = Users.of(decode_vectors(users.column(c.EMBEDDING), "users to score", width=items.dim), dim=items.dim)
+    ready = Users.of(
+        decode_vectors(users.column(c.EMBEDDING), f"users to score, column {c.EMBEDDING}", width=items.dim),
+        dim=items.dim,
+    )
     is_dropping = DROP in settings.seen_rules
     excluded = decode_seen(users.column(SEEN), items) if is_dropping else Exclusions.none(len(users))
     lists = _search(ready, items, settings.top_k, excluded)

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_spark import columns as c
 from recsys_spark.errors import problem
 from recsys_spark.kernels.grid import Float32Array
 
@@ -27,7 +26,7 @@ def decode_vectors(column: pa.Array, where: str, *, width: int | None = None) ->
             found = f"widths from {widths['min']} to {widths['max']}"
     if found:
         raise problem(
-            f"{where}, column {c.EMBEDDING}",
+            where,
             wanted=f"an array<float> of width {width}" if width else "an array<float> of one width",
             found=found,
             do="Users and items must be embedded by the same model version: run both embed jobs again.",

@@ -174,6 +174,10 @@ class ScoreConfig(Section):
     worker_mib: Count
 
 
+class SimilarConfig(Section):
+    top_k: Count
+
+
 class RankConfig(Section):
     list_size: Count
     history_decay_days: Positive
@@ -215,6 +219,7 @@ class Config(Section):
     tracking: TrackingConfig
     embed: EmbedConfig
     score: ScoreConfig
+    similar: SimilarConfig
     rank: RankConfig
     evaluate: EvaluateConfig
     report: ReportConfig

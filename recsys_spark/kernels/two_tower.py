@@ -95,10 +95,20 @@ class TwoTower(nn.Module):
 
         An item number the model has never seen (new in the catalogue) counts as rare.
         """
+        return nnf.normalize(self.text_vectors(text_vectors_nH) + self.id_embedding(self._id_rows(items_n)), dim=1)
+
+    def text_vectors(self, text_vectors_nH: Tensor) -> Tensor:
+        """Unit vectors [n, D] of what items' texts say, alone."""
+        return nnf.normalize(self.text_projection(text_vectors_nH), dim=1)
+
+    def behaviour_vectors(self, items_n: Tensor) -> Tensor:
+        """Unit vectors [n, D] of what items' ids have learnt from behaviour, alone; zeros for items too rare to."""
+        id_rows_n = self._id_rows(items_n)
+        return nnf.normalize(self.id_embedding(id_rows_n), dim=1) * (id_rows_n > 0)[:, None]
+
+    def _id_rows(self, items_n: Tensor) -> Tensor:
         is_known_n = items_n < len(self.id_row_N)
-        id_rows_n = torch.where(is_known_n, self.id_row_N[items_n.clamp(max=len(self.id_row_N) - 1)], 0)
-        text_nD = nnf.normalize(self.text_projection(text_vectors_nH), dim=1)
-        return nnf.normalize(text_nD + self.id_embedding(id_rows_n), dim=1)
+        return torch.where(is_known_n, self.id_row_N[items_n.clamp(max=len(self.id_row_N) - 1)], 0)
 
     def user_vectors(self, items_BLD: Tensor, types_BL: Tensor, hours_BL: Tensor, num_events_B: Tensor) -> Tensor:
         """Unit vectors [B, D] of users from their events' item vectors."""

@@ -178,6 +178,8 @@ ITEM_EMBEDDINGS: Final = Table(
         _ITEM_IDX,
         _MODEL_VERSION,
         _EMBEDDING,
+        Column(c.TEXT_EMBEDDING, "array<float>", "what the text alone says: a unit vector on the same grid"),
+        Column(c.BEHAVIOUR_EMBEDDING, "array<float>", "what the id alone has learnt; zeros for an item too rare to"),
         _INPUT_HASH,
         Column(c.BACK_END, "string", "how the text was encoded: a name of `embed.back_end`"),
     ),
@@ -217,6 +219,23 @@ CANDIDATES: Final = Table(
         "a score for every item": "size(items) = size(scores)",
         "scores are numbers": "NOT isnan(array_max(scores))",
     },
+)
+
+SIMILAR_ITEMS: Final = Table(
+    name="SIMILAR_ITEMS",
+    meaning="The exact most similar other items of one item, by one model version and one kind of vector.",
+    columns=(
+        _MODEL_VERSION,
+        Column(c.KIND, "string", "both (as the model sees items), text or behaviour"),
+        _ITEM_ID,
+        Column(c.ITEMS, "array<int>", "item_idx, most similar first"),
+        Column(c.SCORES, "array<double>", "their cosines, above 0"),
+    ),
+    key=(c.MODEL_VERSION, c.KIND, c.ITEM_ID),
+    written_by="jobs/similar_items.py",
+    slice_by=(c.MODEL_VERSION,),
+    partition_by=(c.MODEL_VERSION,),
+    checks={"a score for every item": "size(items) = size(scores)"},
 )
 
 BLENDS: Final = Table(
@@ -303,5 +322,5 @@ RUNS: Final = Table(
 
 TABLES: Final = (
     EVENTS, EVENTS_REJECTED, ITEMS, ITEMS_REJECTED, ITEM_INDEX, ITEM_TEXT, SEQUENCES, MODELS,
-    ITEM_EMBEDDINGS, USER_EMBEDDINGS, CANDIDATES, BLENDS, RECOMMENDATIONS, METRICS, RUNS,
+    ITEM_EMBEDDINGS, USER_EMBEDDINGS, CANDIDATES, SIMILAR_ITEMS, BLENDS, RECOMMENDATIONS, METRICS, RUNS,
 )  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import pytest
 from pyspark.sql import functions as F
 
+from recsys_spark.bridges.similar import KINDS
 from recsys_spark.tables.catalog import (
     CANDIDATES,
     EVENTS,
@@ -16,6 +17,7 @@ from recsys_spark.tables.catalog import (
     RECOMMENDATIONS,
     RUNS,
     SEQUENCES,
+    SIMILAR_ITEMS,
 )
 from recsys_spark.tables.store import Store
 
@@ -119,6 +121,13 @@ def test_a_stage_runs_alone_with_a_setting_of_its_own(place, store, second_run):
     lists = store.read(CANDIDATES).selectExpr("size(items) AS num_items")
     assert store.version(CANDIDATES) == before + 1
     assert {row.num_items for row in lists.collect()} == {7}
+
+
+def test_similar_items_are_listed_by_every_kind_of_vector(place, store, second_run):
+    done = place.submit("similar_items", "--set", "similar.top_k=5")
+    assert done.returncode == 0, done.stdout[-4000:]
+    lists = store.read(SIMILAR_ITEMS).groupBy("kind").agg(F.count("*").alias("n"), F.max(F.size("items")).alias("most"))
+    assert {(row.kind, row.n, row.most) for row in lists.collect()} == {(kind, 60, 5) for kind in KINDS}
 
 
 def test_a_list_longer_than_the_catalogue_says_what_fits(place, second_run):
