@@ -9,21 +9,20 @@ is "smaller" and one comparison decides everything:
 A tile is looked at in two steps: the largest value of every group of items (columns g, g + G, g + 2G, …: a pass that
 the compiler turns into vector instructions), then the items of those groups that reach the user's floor.
 
-All of numba stands in this one file: its cache on disk notices changes of the file a function stands in, no others.
+All of them stand in this one file: numba's cache notices changes of the file a function stands in, no others.
 
 Axes: S users of a tile, T its items, G groups, U users of the block, L places for keys of a user, D dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from recsys_spark.kernels.compiled import compiled
+
 KeyArray = npt.NDArray[np.uint64]
 
 UNIT: Final = 2**24
@@ -43,14 +42,6 @@ _HALF: Final = np.uint64(32)
 _SLACK: Final = np.float32(2**-20)
 """Added to the bound of a coarse score for the float32 roundings in it: fewer than 16, each at most 2^-24, since the
 numbers are below 2 (see MAX_DIM)."""
-
-
-def compiled(function: Function) -> Function:
-    """numba's compiler, with its cache on disk where a folder for it can be written."""
-    try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # "no locator available": neither the package nor the home folder can be written
-        return cast(Function, numba.njit(nogil=True)(function))
 
 
 class Lists(NamedTuple):
