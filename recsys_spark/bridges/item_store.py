@@ -34,7 +34,7 @@ from recsys_spark.kernels.item_matrix import Int64Array, ItemMatrix, ItemMatrixB
 _FORMAT: Final = "1"
 """Part of a matrix's name: raise it when kernels/item_matrix.py writes something else."""
 
-_BLOCK_ROWS: Final = 2**16
+_BLOCK_ROWS: Final = 2**13
 _KEEP_SECONDS: Final = 24 * 3600
 
 

@@ -162,11 +162,15 @@ def coarsen(vectors_ND: Float32Array) -> CoarseVectors:
     """Vectors in 8 bits, each with the scale that its largest coordinate needs."""
     largest_N = np.abs(vectors_ND).max(axis=1, initial=0)
     scale_N = np.where(largest_N > 0, largest_N / np.float32(_COARSE_LIMIT), np.float32(1)).astype(np.float32)
-    rounded_ND = np.rint(vectors_ND / scale_N[:, None])
-    rest_ND = vectors_ND - rounded_ND * scale_N[:, None].astype(np.float64)
+    rounded_ND = vectors_ND / scale_N[:, None]
+    np.rint(rounded_ND, out=rounded_ND)
     coarse_NC = np.zeros((len(vectors_ND), padded_dim(vectors_ND.shape[1])), dtype=np.int8)
     coarse_NC[:, : vectors_ND.shape[1]] = rounded_ND
-    return CoarseVectors(coarse_NC, scale_N, np.sqrt(np.square(rest_ND).sum(axis=1)).astype(np.float32))
+    # A product in float32 is off by 2^-24 of a coordinate, the sum of squares in float64 by nothing that matters: both
+    # are in the slack of kernels/scan.py.
+    rest_ND = np.subtract(vectors_ND, np.multiply(rounded_ND, scale_N[:, None], out=rounded_ND), out=rounded_ND)
+    error_N = np.sqrt(np.einsum("nd,nd->n", rest_ND, rest_ND, dtype=np.float64)).astype(np.float32)
+    return CoarseVectors(coarse_NC, scale_N, error_N)
 
 
 def padded_dim(dim: int) -> int:

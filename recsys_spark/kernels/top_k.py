@@ -167,12 +167,12 @@ def readmit(lists: TopLists, users: Users, items: ItemMatrix, excluded: Exclusio
 def search_bytes(num_users: int, *, dim: int, top_k: int, num_excluded: int) -> int:
     """Upper bound, in bytes, of what searching for one block of users holds beside the item matrix.
 
-    Of a user: the vector as float32, whole numbers and 8 bits, with float64 copies while 8 bits are chosen (40 a
-    dimension); 2 K keys as kept, as masked and as sorted, and in two final lists (64 K). Of an excluded pair: 80
-    while pairs are sorted. And one tile, with a float32 copy of its items and users.
+    Of a user: the vector as float32, whole numbers and 8 bits, with copies while these are made (24 a dimension); 2 K
+    keys as kept, as masked and as sorted, and in two final lists (64 K). Of an excluded pair: 80 while pairs are
+    sorted. And one tile, with a float32 copy of its items and users.
     """
     tile = 4 * TILE_USERS * TILE_ITEMS + 4 * dim * (TILE_USERS + 2 * TILE_ITEMS) + 16 * TILE_ITEMS
-    return tile + num_users * (40 * dim + 64 * top_k + 64) + 80 * num_excluded
+    return tile + num_users * (24 * dim + 64 * top_k + 64) + 80 * num_excluded
 
 
 class _Search:
