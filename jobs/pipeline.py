@@ -14,6 +14,7 @@ from jobs import (
     rank,
     report,
     score,
+    similar_items,
     train,
 )
 from recsys_spark.pipeline import main
@@ -27,6 +28,7 @@ FLOW = (
     embed_items.STAGE,
     embed_users.STAGE,
     score.STAGE,
+    similar_items.STAGE,
     choose_blend.STAGE,
     rank.STAGE,
     evaluate.STAGE,
