@@ -69,7 +69,7 @@ class CoarseSide(NamedTuple):
 class Guess(NamedTuple):
     """How a user's claim is raised before a tile is looked at: the score of the `rank`-th best pair kept so far.
 
-    `from_tile` takes it from the tile itself, for users who have fewer; it may be too high then.
+    `from_tile` takes it from the tile itself, for users who have fewer; it may be too high then. Rank 0 raises nothing.
     """
 
     rank: int
@@ -118,10 +118,10 @@ def nth_largest(values_N: npt.NDArray[np.float32], rank: int) -> np.float32:
 
 @compiled
 def raise_claim(lists: Lists, user: int, rank: int, scratch_L: npt.NDArray[np.float32]) -> bool:
-    """Claim the score of the user's `rank`-th best pair, if there are that many."""
+    """Claim the score of the user's `rank`-th best pair; false when there are not that many."""
     count = lists.counts_U[user]
-    if count < rank:
-        return False
+    if count < rank or rank == 0:
+        return rank == 0
     for i in range(count):
         scratch_L[i] = np.float32(score_of(lists.keys_UL[user, i]))  # exact: 24 bits
     claim = np.int64(np.floor(nth_largest(scratch_L[:count], rank)))
@@ -162,6 +162,7 @@ def scan_coarse(
     guess: Guess,
     top_k: int,
     groups: int,
+    worst_error: np.float32,
     too_many: int,
 ) -> npt.NDArray[np.bool_]:
     """Keep every pair of the tile that may be listed, found by its 8-bit product and scored exactly.
@@ -170,12 +171,15 @@ def scan_coarse(
 
         scale * scale' * product + |scale * coarse| * error' + error,    |scale * coarse| <= 1 + error
 
-    by Cauchy-Schwarz, vectors being no longer than 1. Pairs below the floor by this bound are passed over.
+    by Cauchy-Schwarz, vectors being no longer than 1. Of an item, error' <= scale' * `worst_error` (which is nearly the
+    same for all items: about the root of D / 12). Pairs below the floor by this bound are passed over.
 
     Users for whom more than `too_many` items reach the floor are left alone, and marked in the result.
     """
     num_users, num_items = products_ST.shape
-    scale_T, error_T = items.scale_N, items.error_N
+    width = num_items // groups
+    products_SWG, scale_T = products_ST.reshape(num_users, width, groups), items.scale_N
+    scale_WG = scale_T.reshape(width, groups)
     is_left_S = np.zeros(num_users, dtype=np.bool_)
     largest_G = np.empty(groups, dtype=np.float32)
     hits_T = np.empty(num_items + 1, dtype=np.int32)
@@ -183,18 +187,16 @@ def scan_coarse(
     for s in range(num_users):
         user, row_T = first_user + s, products_ST[s]
         scale = users.scale_N[user]
-        weight = (np.float32(1) + users.error_N[user]) / scale
+        spare = (np.float32(1) + users.error_N[user]) / scale * worst_error
         for g in range(groups):
-            bound = np.float32(row_T[g]) * scale_T[g] + error_T[g] * weight
-            largest_G[g] = max(bound, -weight)  # as low as a score can be: blanks would spoil the bisection
-        for start in range(groups, num_items, groups):
-            row_G, scale_G = row_T[start : start + groups], scale_T[start : start + groups]
-            error_G = error_T[start : start + groups]
+            bound = (np.float32(products_SWG[s, 0, g]) + spare) * scale_WG[0, g]
+            largest_G[g] = max(bound, np.float32(-2) / scale)  # lower than a score: blanks would spoil the bisection
+        for w in range(1, width):
             for g in range(groups):
-                bound = np.float32(row_G[g]) * scale_G[g] + error_G[g] * weight
+                bound = (np.float32(products_SWG[s, w, g]) + spare) * scale_WG[w, g]
                 largest_G[g] = bound if bound > largest_G[g] else largest_G[g]
         if not raise_claim(lists, user, guess.rank, scratch_L) and guess.from_tile and groups >= guess.rank:
-            about = nth_largest(largest_G, guess.rank) * scale - error_T[0]
+            about = nth_largest(largest_G, guess.rank) * scale - items.error_N[0]
             lists.claims_U[user] = max(lists.claims_U[user], np.int64(max(about, np.float32(-1)) * UNIT))
         floor, cutoff = floor_of(lists, user), lists.cutoffs_U[user]
         level = (np.float32(floor) / np.float32(UNIT) - users.error_N[user] - _SLACK) / scale
@@ -203,7 +205,7 @@ def scan_coarse(
             if largest_G[g] >= level:
                 for t in range(g, num_items, groups):
                     hits_T[num_hits] = t
-                    bound = np.float32(row_T[t]) * scale_T[t] + error_T[t] * weight
+                    bound = (np.float32(row_T[t]) + spare) * scale_T[t]
                     num_hits += (bound >= level) & (row_T[t] != BLANK_PRODUCT)
         if num_hits > too_many:
             is_left_S[s] = True
@@ -229,16 +231,17 @@ def scan_exact(
 ) -> None:
     """Keep every pair of the tile that may be listed, from exact float32 scores."""
     num_items = scores_ST.shape[1]
+    scores_SWG = scores_ST.reshape(len(users_S), num_items // groups, groups)
     largest_G = np.empty(groups, dtype=np.float32)
     scratch_L = np.empty(lists.keys_UL.shape[1], dtype=np.float32)
     for s in range(len(users_S)):
         user, row_T = users_S[s], scores_ST[s]
         for g in range(groups):
             largest_G[g] = row_T[g]
-        for start in range(groups, num_items, groups):
-            row_G = row_T[start : start + groups]
+        for w in range(1, scores_SWG.shape[1]):
             for g in range(groups):
-                largest_G[g] = row_G[g] if row_G[g] > largest_G[g] else largest_G[g]
+                score = scores_SWG[s, w, g]
+                largest_G[g] = score if score > largest_G[g] else largest_G[g]
         if not raise_claim(lists, user, guess.rank, scratch_L) and guess.from_tile and groups >= guess.rank:
             about = max(nth_largest(largest_G, guess.rank), np.float32(-1))
             lists.claims_U[user] = max(lists.claims_U[user], np.int64(about * UNIT))

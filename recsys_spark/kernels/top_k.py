@@ -204,7 +204,13 @@ class _Search:
         return keys_UK, (self._lists.claims_U == LOWEST) | (is_full_U & (worst_U >= self._lists.claims_U))
 
     def _guess(self, start: int, stop: int) -> Guess:
-        """Three standard deviations of a Poisson count above the number of the final list's items to be expected."""
+        """Three standard deviations of a Poisson count above the number of the final list's items to be expected.
+
+        Claims are raised at tiles 0, 1, 2, 4, 8, …: in between they would hardly move, and raising costs.
+        """
+        tile = start // TILE_ITEMS
+        if tile & (tile - 1) and tile:
+            return Guess(0, from_tile=False)
         expected = self._top_k * (start or stop) / max(1, self._items.num_items)
         rank = min(self._top_k, math.ceil(expected + 3 * math.sqrt(expected) + 3))
         return Guess(rank, from_tile=start == 0)
@@ -216,6 +222,7 @@ class _Search:
         side = scan.CoarseSide(
             items.steps_ND[start:stop], items.coarse.scale_N[start:stop], items.coarse.error_N[start:stop]
         )
+        worst_error = np.float32((side.error_N / side.scale_N).max() * (1 + 2**-20))
         for first in range(0, self._num_users, TILE_USERS):
             users_S = np.arange(first, min(first + TILE_USERS, self._num_users))
             if self._products.is_coarse:
@@ -225,7 +232,7 @@ class _Search:
                 self._blank(products_ST, users_S, start, BLANK_PRODUCT)
                 is_left_S = scan.scan_coarse(
                     products_ST, first, self._sides, side, places_T, self._lists, guess, self._top_k, groups,
-                    (stop - start) // DENSE_SHARE,
+                    worst_error, (stop - start) // DENSE_SHARE,
                 )  # fmt: skip
                 users_S = users_S[is_left_S]
             if len(users_S):
