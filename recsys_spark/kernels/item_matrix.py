@@ -33,11 +33,13 @@ MAX_DIM: Final = 2**14
 """Widest vectors: the error of a coarse one, at most sqrt(D) / 254, stays below 0.51, as kernels/scan.py assumes."""
 
 _COARSE_LIMIT: Final = 127
+_LEAST_SCALE: Final = np.float32(1 / (GRID_STEPS * _COARSE_LIMIT))
+"""Scale of a zero vector: as small as any, since errors of a tile are bounded in units of the scale."""
 _SHUFFLE_SEED: Final = 0
 
 
 class CoarseVectors(NamedTuple):
-    """8-bit copies of vectors: x = scale * coarse + rest, with |rest| <= error; a zero vector has scale 1."""
+    """8-bit copies of vectors: x = scale * coarse + rest, with |rest| <= error."""
 
     coarse_NC: npt.NDArray[np.int8]
     scale_N: Float32Array
@@ -102,7 +104,7 @@ class ItemMatrixBuilder:
             idx_of_place_M=blank("idx_of_place", (self._num_items,), np.int32),
             row_of_idx_I=blank("row_of_idx", (int(item_idx_M.max(initial=-1)) + 1,), np.int32),
         )
-        self._matrix.coarse.scale_N[:] = 1
+        self._matrix.coarse.scale_N[:] = _LEAST_SCALE
         self._matrix.place_N[rows_M] = places_M
         self._matrix.idx_of_place_M[places_M] = item_idx_M
         self._matrix.row_of_idx_I[:] = -1
@@ -161,7 +163,7 @@ def grid_steps(vectors_ND: Float32Array, name: str, *, dim: int | None = None) -
 def coarsen(vectors_ND: Float32Array) -> CoarseVectors:
     """Vectors in 8 bits, each with the scale that its largest coordinate needs."""
     largest_N = np.abs(vectors_ND).max(axis=1, initial=0)
-    scale_N = np.where(largest_N > 0, largest_N / np.float32(_COARSE_LIMIT), np.float32(1)).astype(np.float32)
+    scale_N = np.maximum(largest_N / np.float32(_COARSE_LIMIT), _LEAST_SCALE)
     rounded_ND = vectors_ND / scale_N[:, None]
     np.rint(rounded_ND, out=rounded_ND)
     coarse_NC = np.zeros((len(vectors_ND), padded_dim(vectors_ND.shape[1])), dtype=np.int8)
