@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyspark.sql import SparkSession
 
 from recsys_spark.tables.session import build_session
@@ -19,6 +20,10 @@ SMALL = {
     "spark.databricks.delta.snapshotPartitions": 2,
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": 2,
 }
+
+# A busy machine is no fault of the code: examples have no time limit, tests have one (pyproject.toml).
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def delta_jars() -> list[str]:
