@@ -46,9 +46,7 @@ def share_item_matrix(items: Snapshot, column: str) -> ItemMatrix:
     too small, and what `read_batches` raises; ValueError for vectors off the grid.
     """
     shelf = Path(tempfile.gettempdir()) / f"recsys_spark-items-{os.getuid()}"
-    shelf.mkdir(mode=0o700, exist_ok=True)
-    if shelf.stat().st_uid != os.getuid():
-        raise problem(str(shelf), wanted="a folder of this user", found="another owner's", do="Set TMPDIR.")
+    _require_own_folder(shelf)
     folder = shelf / _name_of(items, column)
     with _locked(shelf / f"{folder.name}.lock"):
         if not folder.exists():
@@ -61,6 +59,17 @@ def share_item_matrix(items: Snapshot, column: str) -> ItemMatrix:
 def _name_of(items: Snapshot, column: str) -> str:
     files = [[file.uri, file.rows] for file in items.files]
     return hashlib.sha256(json.dumps([_FORMAT, items.table, items.version, column, files]).encode()).hexdigest()[:24]
+
+
+def _require_own_folder(shelf: Path) -> None:
+    try:
+        shelf.mkdir(mode=0o700, exist_ok=True)
+        found = None if shelf.stat().st_uid == os.getuid() else "another owner's"
+    except OSError as error:  # a file of that name, or a temporary folder that cannot be written
+        found = str(error)
+    if found:
+        do = "Set TMPDIR of the executors to a local folder that can be written (spark.executorEnv.TMPDIR)."
+        raise problem(f"folder {shelf}", wanted="a folder of this user for item matrices", found=found, do=do)
 
 
 @contextmanager
