@@ -37,7 +37,7 @@ SUBMIT = spark-submit --master 'local[*]' --driver-memory 4g \
 	--jars "$$RECSYS_DELTA_JARS" \
 	--driver-java-options '-Dlog4j2.configurationFile=$(CURDIR)/conf/log4j2.properties'
 
-.PHONY: help setup doctor run submit test lint bench-score bench-embed package lock clean prune
+.PHONY: help setup doctor run submit test lint bench-score bench-embed bench-gpu package lock clean prune
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-score: setup ## measure scoring against the fastest product, peers and Spa
 
 bench-embed: setup ## time the embedding of product texts against other ways (about 8 minutes)
 	@$(WITH_JARS); env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benchmarks.embed $(ARGS)
+
+bench-gpu: setup ## measure search, embedding and training on a GPU where there is one (about 3 minutes)
+	@python -m benchmarks.gpu $(ARGS)
 
 # The same files give the same bytes: names sorted by zipfile, one date, one mode.
 package: setup ## build dist/recsys_spark.zip for spark-submit --py-files

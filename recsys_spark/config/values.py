@@ -126,6 +126,6 @@ Share = Annotated[float, BeforeValidator(_as_number), Field(ge=0, le=1)]
 Positive = Annotated[float, BeforeValidator(_as_number), Field(gt=0)]
 SeenRule = Literal["keep", "drop"]
 BackEndName = Literal[
-    "auto", "float32", "float32_onednn", "bfloat16", "bfloat16_weights", "int8", "cuda_float32", "cuda_bfloat16"
+    "auto", "float32", "float32_onednn", "bfloat16", "bfloat16_weights", "int8", "cuda_float32", "cuda_float16"
 ]
 """`auto` and the names in kernels/back_ends.py, which the foundation cannot import; a test compares them."""

@@ -16,12 +16,17 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from recsys_spark.errors import problem
+from recsys_spark.kernels.attention import ready_attention
 
 _PACKAGE = "package:"
 
 _MIN_TOKENS: Final = 16
 """Fewest tokens of a batch; smaller ones are filled up with copies. Matrix products of fewer rows run through other
 kernels of MKL (under 4) and oneDNN (under 16), which differ in the last bits."""
+
+_GPU_BATCH_TOKENS: Final = 4096
+"""Tokens of every batch on a GPU; fewer texts of a length are filled up with copies. cuBLAS takes another kernel for
+another number of rows: three texts of ten came out with other last bits. A batch takes 3 ms however small it is."""
 
 
 def find_encoder(name: str) -> str:
@@ -87,7 +92,9 @@ class TextEncoder(nn.Module):
         """Vectors [N, H]: the mean of each text's last hidden states; padding is cut to the longest text."""
         longest = int(lengths_N.max())
         mask_NT = torch.arange(longest, device=lengths_N.device) < lengths_N[:, None]
-        hidden_NTH = self.encoder(token_ids_NT[:, :longest].long(), attention_mask=mask_NT.long()).last_hidden_state
+        with ready_attention():
+            encoded = self.encoder(token_ids_NT[:, :longest].long(), attention_mask=mask_NT.long())
+        hidden_NTH = encoded.last_hidden_state
         masked_NTH = hidden_NTH.float() * mask_NT[:, :, None]
         vectors_NH: Tensor = masked_NTH.sum(dim=1) / lengths_N[:, None]
         return vectors_NH
@@ -104,16 +111,20 @@ def encode_all(
 ) -> npt.NDArray[np.float32]:
     """Vectors float32 [N, H] of all texts, in their order; a text's vector does not depend on the others.
 
-    A batch holds at most `batch_tokens` tokens (or one text) and texts of one length only: nothing is padded, and
-    attention adds up the same numbers in the same order whatever else is in the batch. (Padded to the longest of
-    neighbours in the order of length, three texts of ten changed in their last bits with their neighbours.)
+    A batch holds at most `batch_tokens` tokens (or one text; on a GPU the number is fixed) and texts of one length
+    only: nothing is padded, and attention adds up the same numbers in the same order whatever else is in the batch.
+    (Padded to the longest of neighbours in the order of length, three texts of ten changed in their last bits with
+    their neighbours.)
     """
     device = next(encoder.parameters()).device
+    is_gpu = device.type == "cuda"
+    batch_tokens = _GPU_BATCH_TOKENS if is_gpu else batch_tokens
     was_training = encoder.training
     encoder.eval()
     vectors = np.empty((len(lengths_N), encoder.hidden_size), dtype=np.float32)
     for rows in _batches_of_one_length(lengths_N, batch_tokens):
-        filled = np.resize(rows, max(len(rows), -(-_MIN_TOKENS // int(lengths_N[rows[0]]))))
+        length = int(lengths_N[rows[0]])
+        filled = np.resize(rows, max(len(rows), batch_tokens // length if is_gpu else -(-_MIN_TOKENS // length)))
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             batch = encoder(
                 torch.from_numpy(token_ids_NT[filled]).to(device), torch.from_numpy(lengths_N[filled]).to(device)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from recsys_spark.kernels.attention import ready_attention
+
 _NUM_TYPES = 32
 _NUM_HOUR_BUCKETS = 20
 """Powers of two of hours: bucket 19 begins at 2^18 hours, 30 years."""
@@ -94,7 +96,7 @@ class _Layer(nn.Module):
         key_BLD, value_BLD = self.key_value(normed_BLD).chunk(2, dim=2)
         if normed_BLD.device.type == "cpu":  # bfloat16 attention costs three times float32's there, backward most
             query_BQD, key_BLD, value_BLD = query_BQD.float(), key_BLD.float(), value_BLD.float()
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast("cpu", enabled=False), ready_attention():
             attended_BHQd = nnf.scaled_dot_product_attention(
                 split_heads(query_BQD),
                 split_heads(key_BLD),

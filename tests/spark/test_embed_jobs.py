@@ -201,8 +201,8 @@ def test_auto_stays_with_the_back_end_of_what_stands_and_measures_where_nothing_
 
 def test_a_back_end_that_is_not_here_names_those_that_are(world):
     with pytest.raises(RecsysError, match=r"embed.back_end: wanted auto, or what this processor can do: float32, .*"):
-        world.embed(embed_items.STAGE, "embed.back_end=cuda_bfloat16")
-    with pytest.raises(RecsysError, match=r"embed.back_end: wanted 'auto', 'float32', .*'cuda_bfloat16'"):
+        world.embed(embed_items.STAGE, "embed.back_end=cuda_float16")
+    with pytest.raises(RecsysError, match=r"embed.back_end: wanted 'auto', 'float32', .*'cuda_float16'"):
         config_of(world.store.root, "embed.back_end=int4")
 
 

@@ -1,6 +1,7 @@
 """The kernel's lists equal those of a brute-force oracle in float64, whatever tiles, products, ties, exclusions."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from recsys_spark.kernels.item_matrix import ItemMatrixBuilder, coarsen, item_by
 from recsys_spark.kernels.products import Products, fastest_products, multiply_by_numpy, multiply_by_torch
 from recsys_spark.kernels.scan import Guess
 from recsys_spark.kernels.top_k import Exclusions, Users, find_top_k, readmit, search_bytes
-from recsys_spark.kernels.top_k_gpu import find_top_k_on
+from recsys_spark.kernels.top_k_gpu import DeviceItems, find_top_k_on
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRODUCTS = {
@@ -59,7 +60,7 @@ def run(users, items, places, item_idx, excluded, top_k, way="8 bits"):
     csr = Exclusions.from_pairs(pairs[:, 0], pairs[:, 1], matrix, num_users=len(users))
     ready = Users.of(users, dim=matrix.dim)
     if way == GPU:
-        lists = find_top_k_on(DEVICE, users, matrix, top_k=top_k, excluded=csr)
+        lists = find_top_k_on(users, DeviceItems.of(matrix, DEVICE), top_k=top_k, excluded=csr)
     else:
         lists = find_top_k(ready, matrix, top_k=top_k, products=PRODUCTS[way], excluded=csr)
     return as_lists(lists), as_lists(readmit(lists, ready, matrix, csr))
@@ -89,6 +90,7 @@ def worlds(draw):
 def test_lists_equal_the_oracle_for_every_tile_and_way(world, top_k, tile_items, tile_users, way):
     users, items, places, item_idx, excluded = world
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu_kernel, "TILE_PAIRS", tile_items * tile_users)
         for module in (kernel, gpu_kernel):
             patch.setattr(module, "TILE_ITEMS", tile_items)
             patch.setattr(module, "TILE_USERS", tile_users)
@@ -123,8 +125,10 @@ def make_vectors(kind, random, num_users, num_items, dim):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["random", "clustered", "many equal", "all equal", "huge and tiny", "short", "spikes"])
-def test_vectors_of_all_kinds_equal_the_oracle(kind, way):
+def test_vectors_of_all_kinds_equal_the_oracle(kind, way, monkeypatch):
     """Large enough for several tiles of both sides, with 12 excluded items per user."""
+    monkeypatch.setattr(gpu_kernel, "TILE_USERS", 256)
+    monkeypatch.setattr(gpu_kernel, "TILE_PAIRS", 256 * 4096)
     random = np.random.default_rng(7)
     users, items = make_vectors(kind, random, 300, 9000, 30)
     users, items = snap_to_grid(users), items.astype(np.float32) if kind == "short" else snap_to_grid(items)
@@ -167,6 +171,41 @@ def test_usual_guesses_are_seldom_too_high():
     search = kernel._Search(Users.of(users, dim=16), matrix, 50, PRODUCTS["8 bits"], Exclusions.none(400))
     _, is_proven = search.run(with_guesses=True)
     assert is_proven.sum() > 380
+
+
+@pytest.mark.parametrize("copies, rounds", [(1, [1]), (60, [1, 4]), (300, [1, 4, None])])
+def test_the_gpu_searches_again_where_equal_items_leave_a_list_unproven(copies, rounds, monkeypatch):
+    """Lists of 10 have 36 candidates at first, then 144, then all items; 9,000 items are `copies` of each vector."""
+    searched = []
+
+    def search(*arguments, times, of=gpu_kernel._search):
+        searched.append(times)
+        return of(*arguments, times=times)
+
+    monkeypatch.setattr(gpu_kernel, "_search", search)
+    random = np.random.default_rng(6)
+    users, items = (snap_to_grid(random.standard_normal((num, 16))) for num in (40, 9000 // copies))
+    world = users, np.repeat(items, copies, axis=0), random.permutation(9000), random.permutation(9000)
+    assert run(*world, set(), 10, GPU)[0] == oracle(*world, set(), 10)
+    assert searched == rounds
+
+
+def test_items_that_do_not_fit_on_the_device_are_sent_in_tiles():
+    random = np.random.default_rng(8)
+    users, items = (snap_to_grid(random.standard_normal((num, 16))) for num in (40, 900))
+    matrix = item_matrix(items, np.arange(900), np.arange(900))
+    here = DeviceItems.of(matrix, DEVICE)
+    there = replace(here, steps_ND=here.steps_ND.cpu(), place_N=here.place_N.cpu())
+    found = [find_top_k_on(users, held, top_k=9, excluded=Exclusions.none(40)).keys_UK for held in (here, there)]
+    np.testing.assert_array_equal(*found)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 4, 64]))
+def test_the_error_of_float16_scores_is_bounded(seed, dim):
+    random = np.random.default_rng(seed)
+    one, other = (torch.from_numpy(snap_to_grid(random.standard_normal((50, dim)) ** 3)).to(DEVICE) for _ in range(2))
+    errors = (one.half() @ other.half().T).double() - one.double() @ other.double().T
+    assert errors.abs().max() <= gpu_kernel.worst_error(dim)
 
 
 def test_a_user_who_has_seen_everything_gets_an_empty_list():

@@ -81,6 +81,16 @@ def test_only_the_last_encoder_layer_is_fine_tuned():
     assert "id_embedding.weight" in changed and "log_alpha" in changed
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_gpu_trains_as_the_processor_does():
+    curves = []
+    for model in (make_model(), make_model().to("cuda")):
+        tracker = ListTracker()
+        fit(model, [make_rows(24, seed=seed) for seed in range(6)], [make_rows(40)], tracker=tracker)
+        curves.append(tracker.curve("train_loss"))
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-3)
+
+
 class ThreadRanks:
     """Collectives between threads: what Horovod does between processes."""
 
