@@ -14,9 +14,10 @@ from benchmarks.vectors import World
 from recsys_spark import columns as c
 from recsys_spark.bridges.score import DROP, score_pairs
 from recsys_spark.bridges.snapshot import take_snapshot
+from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.item_matrix import item_matrix
 from recsys_spark.kernels.products import fastest_products
-from recsys_spark.kernels.top_k import Exclusions, Users, find_top_k
+from recsys_spark.kernels.top_k import Users, find_top_k
 
 USER_BLOCK = 4096
 """As in conf/base.yaml, section score."""

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.grid import GRID_STEPS, Float32Array
 from recsys_spark.kernels.item_matrix import ItemMatrix
 from recsys_spark.kernels.scan import NO_PAIR, UNIT
-from recsys_spark.kernels.top_k import Exclusions, TopLists
+from recsys_spark.kernels.top_k import TopLists
 
 TILE_USERS: Final = 4096
 TILE_ITEMS: Final = 8192
@@ -66,6 +67,11 @@ def _blank(keys_ST: Tensor, excluded: Exclusions, start: int) -> None:
     users_E = np.repeat(np.arange(len(keys_ST)), np.diff(excluded.offsets_U1))[is_here_E]
     columns_E = excluded.rows_E[is_here_E] - start
     keys_ST[torch.from_numpy(users_E).to(keys_ST.device), torch.from_numpy(columns_E).to(keys_ST.device)] = _NO_KEY
+    if len(excluded.barred_GB):
+        segments_G, numbers_S = np.unique(excluded.segments_U, return_inverse=True)
+        is_barred_GT = torch.from_numpy(excluded.barred_tile(segments_G, start, start + keys_ST.shape[1]))
+        is_barred_ST = is_barred_GT.to(keys_ST.device, torch.bool)[torch.from_numpy(numbers_S).to(keys_ST.device)]
+        keys_ST.masked_fill_(is_barred_ST, _NO_KEY)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from recsys_spark import columns as c
 from recsys_spark.transforms.order import exact_sum, keep_best
 
 LAST_TS: Final = "last_ts"
-_MICROS_PER_DAY: Final = 86_400_000_000
+MICROS_PER_DAY: Final = 86_400_000_000
 
 
 def before(events: DataFrame, cut_off: datetime) -> DataFrame:
@@ -43,7 +43,7 @@ def seen_items(events: DataFrame) -> DataFrame:
 
 def age_days(ts: str, *, as_of: datetime) -> Column:
     """Days from a timestamp column to the cut-off, with their fraction."""
-    return (F.unix_micros(F.lit(as_of)) - F.unix_micros(ts)) / F.lit(_MICROS_PER_DAY)
+    return (F.unix_micros(F.lit(as_of)) - F.unix_micros(ts)) / F.lit(MICROS_PER_DAY)
 
 
 def decayed_counts(events: DataFrame, *, as_of: datetime, decay_days: float) -> DataFrame:
