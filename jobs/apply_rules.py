@@ -5,8 +5,7 @@ import sys
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.errors import problem
-from recsys_spark.rules import load_rules, rule_files
+from recsys_spark.rules import load_rules, require_few_segments, rule_files
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import ITEM_GROUPS, ITEM_INDEX, ITEMS, SEGMENTS, SEQUENCES, USER_RULES
 from recsys_spark.transforms.rules import USER, allow_items, group_items, number_segments, rules_of_users
@@ -19,15 +18,7 @@ def run(context: Context) -> None:
     users = context.read(SEQUENCES).where(F.col(c.SPLIT) != "train")
     segmented = context.keep(number_segments(users, rules))
     segments = context.keep(segmented.select(c.SEGMENT, c.AS_OF, USER).distinct())
-    num_segments = segments.count()
-    if num_segments > settings.max_segments:
-        raise problem(
-            "configuration, rules.conditions",
-            wanted=f"conditions that tell at most {settings.max_segments:,} kinds of users apart (rules.max_segments)",
-            found=f"{num_segments:,}",
-            do="Round the user columns they name, as price limits to a few steps, or raise the number: each kind costs"
-            " a bit for every item, and the conditions are worked out for each.",
-        )
+    require_few_segments(segments, max_segments=settings.max_segments)
     context.replace(USER_RULES, rules_of_users(segmented, index, rules))
     context.replace(SEGMENTS, allow_items(segments, items, index, rules))
     context.replace(ITEM_GROUPS, group_items(items, index, rules))

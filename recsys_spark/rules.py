@@ -47,6 +47,19 @@ def load_rules(spark: SparkSession, config: RulesConfig, *, list_size: int) -> R
     return rules
 
 
+def require_few_segments(segments: DataFrame, *, max_segments: int) -> None:
+    """Raise the typed error when conditions tell more kinds of users apart than `rules.max_segments`."""
+    num_segments = segments.count()
+    if num_segments > max_segments:
+        raise problem(
+            "configuration, rules.conditions",
+            wanted=f"conditions that tell at most {max_segments:,} kinds of users apart (rules.max_segments)",
+            found=f"{num_segments:,}",
+            do="Round the user columns they name, as price limits to a few steps, or raise the number: each kind costs"
+            " a bit for every item, and the conditions are worked out for each.",
+        )
+
+
 def _tables(config: RulesConfig) -> dict[str, RuleTableConfig]:
     found: dict[str, RuleTableConfig | None] = {
         **{f"rules.item_tables.{name}": table for name, table in config.item_tables.items()},
@@ -60,7 +73,8 @@ def _tables(config: RulesConfig) -> dict[str, RuleTableConfig]:
 def _read(spark: SparkSession, table: RuleTableConfig, where: str) -> DataFrame:
     rows = read_source(spark, table.source, where)
     require_columns(rows, table.columns, where)
-    num_broken = rows.where(F.col(MALFORMED).isNotNull()).count()
+    some_column = F.col(f"`{next(iter(table.columns))}`")  # beside the text of broken rows, or Spark refuses to count
+    num_broken = first_row(rows.agg(F.count(MALFORMED).alias(MALFORMED), F.count(some_column)))[MALFORMED]
     if num_broken:
         raise problem(
             f"configuration, {where}.source.path",
@@ -131,8 +145,8 @@ def _require_sql(spark: SparkSession, rules: Rules) -> None:
 def _require_expression(rows: DataFrame, sql: str, where: str, *, wanted: str) -> None:
     try:
         made = rows.select(F.expr(sql).alias("value"))
-        plan: Any = made._jdf.queryExecution().analyzed()
-        is_steady, kind = plan.deterministic(), made.schema["value"].dataType.simpleString()
+        expression: Any = made._jdf.queryExecution().analyzed().expressions().head()
+        is_steady, kind = expression.deterministic(), made.schema["value"].dataType.simpleString()
     except PySparkException as error:
         raise _not_sql(rows, sql, where, str(error).splitlines()[0]) from None
     if wanted and kind != wanted:

@@ -31,13 +31,10 @@ _ITEMS_AT_A_TIME: Final = 2**16
 
 @dataclass(frozen=True)
 class RuleTables:
-    """Snapshots of one run's SEGMENTS and ITEM_GROUPS, and how many items of a group each cap allows; plain values.
-
-    `groups` may be None where there are no caps.
-    """
+    """Snapshots of one run's SEGMENTS and ITEM_GROUPS, and how many items of a group each cap allows; plain values."""
 
     segments: Snapshot
-    groups: Snapshot | None
+    groups: Snapshot
     most: tuple[int, ...]
 
 

@@ -164,7 +164,7 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
     rules, source = settings.rules, (settings.items, settings.column)
     segments = share_segments(rules.segments, *source) if rules else None
     excluded = {rule: exclude(users, rule, items, segments) for rule in settings.seen_rules}
-    if rules and rules.groups:
+    if rules and rules.most:
         caps = share_caps(rules.groups, rules.most, *source)
         find = partial(_search, items=items)
         lists = {

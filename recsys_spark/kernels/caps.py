@@ -72,7 +72,8 @@ def _without_closed(excluded: Exclusions, keys_UK: KeyArray, items: ItemMatrix, 
 def _extend(keys_UK: KeyArray, found: TopLists, caps: Caps) -> npt.NDArray[np.bool_]:
     """Grow the lists by what was found, in place; whose list is neither full nor at the end of the catalogue."""
     _extend_lists(keys_UK, found.keys_UK, caps.groups_CM, caps.most_C)
-    return (keys_UK[:, -1] == NO_PAIR) & (found.keys_UK[:, -1] != NO_PAIR)
+    is_open_U: npt.NDArray[np.bool_] = (keys_UK[:, -1] == NO_PAIR) & (found.keys_UK[:, -1] != NO_PAIR)
+    return is_open_U
 
 
 @compiled

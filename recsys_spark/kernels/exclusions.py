@@ -104,4 +104,5 @@ class Exclusions:
         if not len(self.barred_GB):
             return np.zeros(len(users_P), dtype=np.bool_)
         bits_P = self.barred_GB[self.segments_U[users_P], rows_P >> 3] >> (rows_P & 7).astype(np.uint8)
-        return (bits_P & 1).astype(np.bool_)
+        is_barred_P: npt.NDArray[np.bool_] = (bits_P & 1).astype(np.bool_)
+        return is_barred_P

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
@@ -110,11 +111,12 @@ def rules_of_users(segmented: DataFrame, index: DataFrame, rules: Rules) -> Data
     return users.join(per_user, on=[c.USER_ID], how="left").withColumn(c.BLOCKED, blocked)
 
 
-def allowed_pairs(pairs: DataFrame, items: DataFrame, rules: Rules) -> DataFrame:
-    """The rows of `pairs` (user_id, item_id, as_of and others) that neither a condition nor a block list forbids."""
+def allowed_pairs(pairs: DataFrame, items: DataFrame, rules: Rules, *, as_of: datetime) -> DataFrame:
+    """The rows of `pairs` (user_id, item_id and others) that neither a condition nor a block list forbids."""
     columns = pairs.columns
     if rules.conditions:
-        described = describe_users(pairs, rules).join(describe_items(items, rules), on=[c.ITEM_ID], how="inner")
+        users = describe_users(pairs.withColumn(c.AS_OF, F.lit(as_of)), rules)
+        described = users.join(describe_items(items, rules), on=[c.ITEM_ID], how="inner")
         pairs = described.where(_all(F.expr(sql) for sql in rules.conditions.values()))
     if rules.blocked is not None:
         pairs = pairs.join(rules.blocked, on=[c.USER_ID, c.ITEM_ID], how="left_anti")
