@@ -14,7 +14,7 @@ from recsys_spark.config import Config
 from recsys_spark.config.sections import RulesConfig, RuleTableConfig
 from recsys_spark.errors import RecsysError, problem
 from recsys_spark.tables.catalog import ITEMS
-from recsys_spark.tables.source import MALFORMED, list_files, read_source, require_columns
+from recsys_spark.tables.source import MALFORMED, list_files, own_columns, read_source, require_columns
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.rules import Rules, describe_items, describe_users
 
@@ -73,8 +73,9 @@ def _tables(config: RulesConfig) -> dict[str, RuleTableConfig]:
 def _read(spark: SparkSession, table: RuleTableConfig, where: str) -> DataFrame:
     rows = read_source(spark, table.source, where)
     require_columns(rows, table.columns, where)
-    some_column = F.col(f"`{next(iter(table.columns))}`")  # beside the text of broken rows, or Spark refuses to count
-    num_broken = first_row(rows.agg(F.count(MALFORMED).alias(MALFORMED), F.count(some_column)))[MALFORMED]
+    # Spark finds broken rows only where it reads whole ones: the hash has no other use.
+    whole = F.max(F.xxhash64(*(F.col(f"`{name}`") for name in own_columns(rows))))
+    num_broken = first_row(rows.agg(F.count(MALFORMED).alias(MALFORMED), whole))[MALFORMED]
     if num_broken:
         raise problem(
             f"configuration, {where}.source.path",
