@@ -13,9 +13,10 @@ from benchmarks.gpu_rows import GpuRow, median_seconds
 from benchmarks.oracle import Lists, require_exact
 from benchmarks.score_rows import Size
 from benchmarks.vectors import World, make_world
+from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.item_matrix import ItemMatrix, item_matrix
 from recsys_spark.kernels.products import fastest_products
-from recsys_spark.kernels.top_k import Exclusions, TopLists, Users, find_top_k
+from recsys_spark.kernels.top_k import TopLists, Users, find_top_k
 from recsys_spark.kernels.top_k_gpu import DeviceItems, find_top_k_on
 
 NUM_SEEN = 50

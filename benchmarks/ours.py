@@ -12,11 +12,13 @@ from pyspark.sql import functions as F
 from benchmarks.oracle import Lists
 from benchmarks.vectors import World
 from recsys_spark import columns as c
-from recsys_spark.bridges.score import DROP, score_pairs
+from recsys_spark.bridges.score import score_pairs
 from recsys_spark.bridges.snapshot import take_snapshot
+from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.item_matrix import item_matrix
 from recsys_spark.kernels.products import fastest_products
-from recsys_spark.kernels.top_k import Exclusions, Users, find_top_k
+from recsys_spark.kernels.top_k import Users, find_top_k
+from recsys_spark.seen_rules import DROP
 
 USER_BLOCK = 4096
 """As in conf/base.yaml, section score."""
@@ -58,6 +60,7 @@ def score_tables(spark: SparkSession, users: str, items: str, out: str, top_k: i
     lists = score_pairs(
         spark.read.format("delta").load(users).withColumn(c.SPLIT, F.lit("test")),
         snapshot,
+        column=c.EMBEDDING,
         top_k=top_k,
         seen_rules=(DROP,),
         alpha=1.0,

@@ -3,6 +3,7 @@
 import sys
 
 from jobs import (
+    apply_rules,
     build_item_text,
     build_sequences,
     choose_blend,
@@ -27,6 +28,7 @@ FLOW = (
     train.STAGE,
     embed_items.STAGE,
     embed_users.STAGE,
+    apply_rules.STAGE,
     score.STAGE,
     similar_items.STAGE,
     choose_blend.STAGE,

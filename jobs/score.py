@@ -1,15 +1,16 @@
-"""score: USER_EMBEDDINGS x ITEM_EMBEDDINGS -> CANDIDATES, the exact top-K of every pair, seen rules inside."""
+"""score: USER_EMBEDDINGS x ITEM_EMBEDDINGS -> CANDIDATES, the exact top-K of every pair, all rules inside."""
 
 import sys
 
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
+from recsys_spark.bridges.rule_store import RuleTables
 from recsys_spark.bridges.score import require_top_k_fits, score_pairs
 from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.models import find_model
 from recsys_spark.runner import Context, Stage, main
-from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEM_EMBEDDINGS, ITEM_INDEX, MODELS, USER_EMBEDDINGS
+from recsys_spark.tables import catalog as t
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.history import of_types
 from recsys_spark.transforms.sequences import number_events
@@ -17,33 +18,38 @@ from recsys_spark.transforms.users import with_seen_items
 
 
 def run(context: Context) -> None:
-    settings, split = context.config.score, context.config.split
-    model = find_model(context.read_slice(MODELS, run_id=context.config.run.id))
-    items = context.snapshot(ITEM_EMBEDDINGS, model_version=model.version)
+    settings, caps, run_id = context.config.score, context.config.rules.caps, context.config.run.id
+    model = find_model(context.read_slice(t.MODELS, run_id=run_id))
+    items = context.snapshot(t.ITEM_EMBEDDINGS, model_version=model.version)
     require_top_k_fits(settings.top_k, items.rows)
-    vectors = context.read_slice(USER_EMBEDDINGS, model_version=model.version)
-    need = Need(items.rows, len(first_row(vectors)[c.EMBEDDING]), settings.top_k, len(context.config.seen_rules))
+    segments = context.snapshot(t.SEGMENTS, run_id=run_id)
+    groups = context.snapshot(t.ITEM_GROUPS, can_be_empty=True, run_id=run_id)
+    vectors = context.read_slice(t.USER_EMBEDDINGS, model_version=model.version)
+    dim, num_rules = len(first_row(vectors)[c.EMBEDDING]), len(context.config.seen_rules)
+    need = Need(items.rows, dim, settings.top_k, num_rules, num_segments=segments.rows, has_caps=bool(caps))
     need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
-    chosen = of_types(context.read(EVENTS), split.target_event_types)
-    users = with_seen_items(vectors, number_events(chosen, context.read(ITEM_INDEX)))
+    chosen = of_types(context.read(t.EVENTS), context.config.split.target_event_types)
+    users = with_seen_items(vectors, number_events(chosen, context.read(t.ITEM_INDEX)))
     candidates = score_pairs(
-        users,
-        items,
-        top_k=settings.top_k,
-        seen_rules=context.config.seen_rules,
-        alpha=model.alpha,
-        offset_b=model.offset_b,
+        users.join(context.read_slice(t.USER_RULES, run_id=run_id), on=[c.USER_ID, c.SPLIT], how="inner"), items,
+        column=c.EMBEDDING, rules=RuleTables(segments, groups, tuple(caps.values())), top_k=settings.top_k,
+        seen_rules=context.config.seen_rules, alpha=model.alpha, offset_b=model.offset_b,
         user_block=settings.user_block,
-    )
-    context.replace(CANDIDATES, candidates.withColumn(c.MODEL_VERSION, F.lit(model.version)))
+    )  # fmt: skip
+    context.replace(t.CANDIDATES, candidates.withColumn(c.MODEL_VERSION, F.lit(model.version)))
+    num_short = context.written(t.CANDIDATES).where(F.col(c.SHORTFALL).isNotNull()).count()
+    context.note_count(num_short, f"lists have fewer than {settings.top_k} items: CANDIDATES.shortfall says why")
 
 
+READS = (
+    t.USER_EMBEDDINGS, t.ITEM_EMBEDDINGS, t.USER_RULES, t.SEGMENTS, t.ITEM_GROUPS, t.EVENTS, t.ITEM_INDEX, t.MODELS,
+)  # fmt: skip
 STAGE = Stage(
     name="score",
     run=run,
-    reads=(USER_EMBEDDINGS, ITEM_EMBEDDINGS, EVENTS, ITEM_INDEX, MODELS),
-    writes=(CANDIDATES,),
-    sections=("run.id", "score", "seen_rules", "split.target_event_types"),
+    reads=READS,
+    writes=(t.CANDIDATES,),
+    sections=("run.id", "score", "seen_rules", "rules.caps", "split.target_event_types"),
 )
 
 if __name__ == "__main__":

@@ -60,12 +60,22 @@ ALPHA: Final = "alpha"
 OFFSET_B: Final = "offset_b"
 VALIDATION_NDCG: Final = "validation_ndcg"
 
+# rules
+SEGMENT: Final = "segment"
+USER_FACTS: Final = "user_facts"
+ALLOWED: Final = "allowed"
+BARRED_BY: Final = "barred_by"
+BLOCKED: Final = "blocked"
+GROUPS: Final = "groups"
+POSITION: Final = "position"
+
 # lists
 RUN_ID: Final = "run_id"
 SEEN_RULE: Final = "seen_rule"
 SCORE: Final = "score"
 ITEMS: Final = "items"
 SCORES: Final = "scores"
+SHORTFALL: Final = "shortfall"
 KIND: Final = "kind"
 RANK: Final = "rank"
 SOURCES: Final = "sources"

@@ -83,12 +83,12 @@ class Context:
         self.rows_in.setdefault(table.name, rows.count())  # from Delta's statistics: no rows are read
         return rows
 
-    def read_slice(self, table: Table, **values: str) -> DataFrame:
-        """Those rows of the table that belong to one slice; none at all is an error."""
+    def read_slice(self, table: Table, *, can_be_empty: bool = False, **values: str) -> DataFrame:
+        """Those rows of the table that belong to one slice; none at all is an error, unless that is said to happen."""
         rows = self.read(table)
         for name, value in values.items():
             rows = rows.where(F.col(name) == value)
-        if rows.isEmpty():
+        if not can_be_empty and rows.isEmpty():
             wanted = ", ".join(f"{name} = {value}" for name, value in values.items())
             raise problem(
                 f"table {table.name}",
@@ -98,9 +98,9 @@ class Context:
             )
         return rows
 
-    def snapshot(self, table: Table, **values: str) -> Snapshot:
+    def snapshot(self, table: Table, *, can_be_empty: bool = False, **values: str) -> Snapshot:
         """The files behind `read_slice` (behind `read` without values): what ranks and workers read themselves."""
-        rows = self.read_slice(table, **values) if values else self.read(table)
+        rows = self.read_slice(table, can_be_empty=can_be_empty, **values) if values else self.read(table)
         return take_snapshot(rows, table.name, self.inputs[table.name])
 
     def replace(self, table: Table, rows: DataFrame, **slice_values: str) -> int:

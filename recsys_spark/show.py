@@ -137,7 +137,7 @@ def _describe_history(rows: Sequence[Row]) -> list[str]:
 
 def _describe_list(title: str, rows: Sequence[Row]) -> list[str]:
     """Rank, score and text on one line, the reason below it."""
-    scores = [f"{row[c.SCORE]:.4f}" for row in rows]
+    scores = ["pinned" if row[c.SCORE] is None else f"{row[c.SCORE]:.4f}" for row in rows]
     width = max(map(len, scores))
     lines = [title]
     for row, score in zip(rows, scores, strict=True):

@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -45,20 +45,34 @@ def share_item_matrix(items: Snapshot, column: str) -> ItemMatrix:
     Raises the typed error when an item_id comes twice, when vectors are null or of unequal width, when the disk is
     too small, and what `read_batches` raises; ValueError for vectors off the grid.
     """
+    name = name_on_shelf(items, _FORMAT, column)
+    return open_item_matrix(on_shelf(name, lambda folder: _build(items, column, folder)))
+
+
+def on_shelf(name: str, build: Callable[[Path], None]) -> Path:
+    """The machine's folder `name`, filled by `build` when it is not there; whoever else wants it waits meanwhile.
+
+    It is built under another name first, so that what has the right name is whole.
+    """
     shelf = Path(tempfile.gettempdir()) / f"recsys_spark-items-{os.getuid()}"
     _require_own_folder(shelf)
-    folder = shelf / _name_of(items, column)
-    with _locked(shelf / f"{folder.name}.lock"):
+    folder = shelf / name
+    with _locked(shelf / f"{name}.lock"):
         if not folder.exists():
             _remove_old(shelf)
-            _build(items, column, folder)
+            part = folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            build(part)
+            part.rename(folder)
         os.utime(folder)
-    return open_item_matrix(folder)
+    return folder
 
 
-def _name_of(items: Snapshot, column: str) -> str:
-    files = [[file.uri, file.rows] for file in items.files]
-    return hashlib.sha256(json.dumps([_FORMAT, items.table, items.version, column, files]).encode()).hexdigest()[:24]
+def name_on_shelf(source: Snapshot, *more: str) -> str:
+    """A name that only the same rows of the same version have, made into the same thing (`more`)."""
+    files = [[file.uri, file.rows] for file in source.files]
+    return hashlib.sha256(json.dumps([*more, source.table, source.version, files]).encode()).hexdigest()[:24]
 
 
 def _require_own_folder(shelf: Path) -> None:
@@ -80,23 +94,18 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _build(items: Snapshot, column: str, folder: Path) -> None:
-    """Into a folder of another name first, so that what has the right name is whole."""
     places_M, item_idx_M = _order_items(items)
-    part = folder.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
     builder, width = None, None
     for batch in read_batches(items, [column], _BLOCK_ROWS):
         where = f"table {items.table}, version {items.version}"
         vectors_ND = decode_vectors(batch.column(0), f"{where}, column {column}", width=width)
         if builder is None:
             width = vectors_ND.shape[1]
-            _require_room(part, item_bytes(len(places_M), width))
-            builder = ItemMatrixBuilder(places_M, item_idx_M, dim=width, folder=part)
+            _require_room(folder, item_bytes(len(places_M), width))
+            builder = ItemMatrixBuilder(places_M, item_idx_M, dim=width, folder=folder)
         builder.add(vectors_ND)
     if builder is not None:
         builder.finish()
-    part.rename(folder)
 
 
 def _order_items(items: Snapshot) -> tuple[Int64Array, Int64Array]:

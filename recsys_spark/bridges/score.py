@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
@@ -30,27 +30,35 @@ import pyarrow.compute as pc
 import torch
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.item_store import share_item_matrix
+from recsys_spark.bridges.rule_store import RuleTables, share_caps, share_segments
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
+from recsys_spark.bridges.user_rules import SEEN, SEEN_DAYS, exclude, explain_short
 from recsys_spark.bridges.vectors import decode_vectors, encode_lists
 from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
 from recsys_spark.errors import problem
+from recsys_spark.kernels.caps import find_capped
+from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.item_matrix import ItemMatrix
 from recsys_spark.kernels.products import fastest_products
-from recsys_spark.kernels.top_k import Exclusions, TopLists, Users, find_top_k, readmit
+from recsys_spark.kernels.top_k import TopLists, Users, find_top_k, readmit
 from recsys_spark.kernels.top_k_gpu import DeviceItems, find_top_k_on
-
-KEEP: Final = "keep"
-DROP: Final = "drop"
+from recsys_spark.seen_rules import days_dropped
 
 SCORED_SCHEMA: Final = (
-    f"{c.USER_ID} string, {c.SPLIT} string, {c.SEEN_RULE} string, {c.ITEMS} array<int>, {c.SCORES} array<double>"
+    f"{c.USER_ID} string, {c.SPLIT} string, {c.SEEN_RULE} string, {c.ITEMS} array<int>, {c.SCORES} array<double>, "
+    f"{c.SHORTFALL} string"
 )
 
-SEEN: Final = "seen"
-"""Column of `users`: item_idx of the items the user has had, in any order, with or without repetition."""
+_OF_USERS: Final = {
+    SEEN: "array<int>",
+    SEEN_DAYS: "array<int>",
+    c.BLOCKED: "array<int>",
+    c.SEGMENT: "bigint",
+}  # what a user need not have
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class ScoreSettings:
 
     items: Snapshot
     column: str
+    rules: RuleTables | None
     top_k: int
     seen_rules: tuple[str, ...]
     alpha: float
@@ -70,7 +79,8 @@ def score_pairs(
     users: DataFrame,
     items: Snapshot,
     *,
-    column: str = c.EMBEDDING,
+    column: str,
+    rules: RuleTables | None = None,
     top_k: int,
     seen_rules: Sequence[str],
     alpha: float,
@@ -79,26 +89,32 @@ def score_pairs(
 ) -> DataFrame:
     """The exact best `top_k` items of every row of `users` under each seen rule (SCORED_SCHEMA), in no order.
 
-    `users` has user_id, split, embedding (array<float> on the grid) and seen (array<int>, may be null or empty);
-    `items` is a snapshot of ITEM_EMBEDDINGS (item_id, item_idx and the vectors `column`) of one model version. Rule
-    `drop` leaves out seen items before the selection, `keep` does not. A list holds item_idx and scores, best first:
-    score descending, then item_id ascending; score = alpha * cosine + offset_b with alpha > 0.
+    `users` has user_id, split and embedding (array<float> on the grid), and may have seen, seen_days (without it, all
+    was had today), blocked (item_idx never listed) and segment (of `rules`); null arrays are empty ones. `items` is a
+    snapshot of ITEM_EMBEDDINGS (item_id, item_idx and the vectors `column`) of one model version, `rules` are those of
+    one run. What a seen rule, a condition or a block list excludes is left out before the selection, and caps are kept
+    within it, so a list is short only when nothing is left; `shortfall` says why then. A list holds item_idx and
+    scores, best first: score descending, then item_id ascending; score = alpha * cosine + offset_b with alpha > 0.
 
     Raises the typed error at once when K exceeds the number of items; in the workers when vectors are null or
     of unequal width, when an item_id comes twice, and what `read_batches` raises. Vectors off the grid are
     the kernel's ValueError.
     """
     require_top_k_fits(top_k, items.rows)
-    unknown = sorted(set(seen_rules) - {KEEP, DROP})
-    if unknown or not seen_rules:
-        raise ValueError(f"wanted seen_rules of {KEEP} and {DROP}; found {list(seen_rules)}")
+    if not seen_rules:
+        raise ValueError("wanted at least one seen rule; found none")
+    for rule in seen_rules:
+        days_dropped(rule)
     if not alpha > 0 or not np.isfinite([alpha, offset_b]).all():
         raise ValueError(f"wanted a finite alpha > 0 and a finite offset_b; found {alpha} and {offset_b}")
     if user_block < 1:
         raise ValueError(f"wanted blocks of at least one user; found {user_block}")
-    settings = ScoreSettings(items, column, top_k, tuple(seen_rules), alpha, offset_b, user_block)
-    rows = users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, SEEN)
-    return rows.mapInArrow(_scorer(settings), SCORED_SCHEMA)
+    settings = ScoreSettings(items, column, rules, top_k, tuple(seen_rules), alpha, offset_b, user_block)
+    known = [
+        F.col(name) if name in users.columns else F.lit(None).cast(sql_type).alias(name)
+        for name, sql_type in _OF_USERS.items()
+    ]
+    return users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, *known).mapInArrow(_scorer(settings), SCORED_SCHEMA)
 
 
 def require_top_k_fits(top_k: int, num_items: int, *, setting: str = "score.top_k") -> None:
@@ -128,8 +144,9 @@ def score_batches(batches: Iterable[pa.RecordBatch], settings: ScoreSettings) ->
 
 
 def split_by_pairs(users: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Blocks with at most MAX_BLOCK_PAIRS seen items in all; a user with more is alone."""
-    ends = np.cumsum(pc.fill_null(pc.list_value_length(users.column(SEEN)), 0).to_numpy().astype(np.int64))
+    """Blocks with at most MAX_BLOCK_PAIRS seen and blocked items in all; a user with more is alone."""
+    counts = [pc.fill_null(pc.list_value_length(users.column(name)), 0).to_numpy() for name in (SEEN, c.BLOCKED)]
+    ends = np.cumsum(np.sum(counts, axis=0, dtype=np.int64))
     start = 0
     while start < len(users):
         before = ends[start - 1] if start else 0
@@ -139,29 +156,42 @@ def split_by_pairs(users: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettings) -> Iterator[pa.RecordBatch]:
-    """One pass of all items over one block of users."""
+    """One pass of all items over one block of users; with caps, one for each seen rule."""
     ready = Users.of(
         decode_vectors(users.column(c.EMBEDDING), f"users to score, column {c.EMBEDDING}", width=items.dim),
         dim=items.dim,
     )
-    is_dropping = DROP in settings.seen_rules
-    excluded = decode_seen(users.column(SEEN), items) if is_dropping else Exclusions.none(len(users))
-    lists = _search(ready, items, settings, excluded)
-    for rule in settings.seen_rules:
-        top = lists if rule == DROP else readmit(lists, ready, items, excluded)
-        yield _lists_as_batch(top, rule, users, items, settings)
+    rules, source = settings.rules, (settings.items, settings.column)
+    segments = share_segments(rules.segments, *source) if rules else None
+    excluded = {rule: exclude(users, rule, items, segments) for rule in settings.seen_rules}
+    if rules and rules.most:
+        caps = share_caps(rules.groups, rules.most, *source)
+        find = partial(_search, items=items, source=source)
+        lists = {
+            rule: find_capped(find, ready, items, top_k=settings.top_k, excluded=without, caps=caps)
+            for rule, without in excluded.items()
+        }
+    else:
+        widest = excluded[max(settings.seen_rules, key=days_dropped)]
+        fewest = _search(ready, settings.top_k, widest, items=items, source=source)
+        lists = {
+            rule: readmit(fewest, ready, items, widest.pairs_beyond(without)) for rule, without in excluded.items()
+        }
+    for rule, top in lists.items():
+        why = explain_short(top, excluded[rule], users, items, segments)
+        yield _lists_as_batch(top, rule, why, users, items, settings)
 
 
-def _search(users: Users, items: ItemMatrix, settings: ScoreSettings, excluded: Exclusions) -> TopLists:
+def _search(
+    users: Users, top_k: int, excluded: Exclusions, *, items: ItemMatrix, source: tuple[Snapshot, str]
+) -> TopLists:
     """On the task's GPU where there is one, else by the processor's fastest products: the lists are the same."""
     if torch.cuda.is_available():
         task = TaskContext.get()
         given = task.resources().get("gpu") if task else None  # what Spark gave this task, if it hands out GPUs
         device = torch.device("cuda", int(given.addresses[0]) if given else 0)
-        on_gpu = _items_on_gpu(settings.items, settings.column, device)
-        return find_top_k_on(users.vectors_UD, on_gpu, top_k=settings.top_k, excluded=excluded)
-    products = fastest_products(items.dim)
-    return find_top_k(users, items, top_k=settings.top_k, products=products, excluded=excluded)
+        return find_top_k_on(users.vectors_UD, _items_on_gpu(*source, device), top_k=top_k, excluded=excluded)
+    return find_top_k(users, items, top_k=top_k, products=fastest_products(items.dim), excluded=excluded)
 
 
 @lru_cache(maxsize=1)  # sent once per worker process
@@ -170,7 +200,7 @@ def _items_on_gpu(items: Snapshot, column: str, device: torch.device) -> DeviceI
 
 
 def _lists_as_batch(
-    top: TopLists, rule: str, users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettings
+    top: TopLists, rule: str, why: pa.Array, users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettings
 ) -> pa.RecordBatch:
     counts_U = top.counts_U
     scores_P = settings.alpha * top.scores_P.astype(np.float64) + settings.offset_b
@@ -180,13 +210,6 @@ def _lists_as_batch(
         c.SEEN_RULE: pa.repeat(rule, len(users)),
         c.ITEMS: encode_lists(pa.array(items.idx_of_place_M[top.places_P]), counts_U),
         c.SCORES: encode_lists(pa.array(scores_P), counts_U),
+        c.SHORTFALL: why,
     }
     return pa.RecordBatch.from_pydict(columns)
-
-
-def decode_seen(column: pa.Array, items: ItemMatrix) -> Exclusions:
-    """An array<int> column of item_idx as exclusions, one row per user; a null row has none."""
-    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    item_idx = pc.fill_null(column.flatten(), -1).to_numpy()  # no item has the number -1
-    rows = np.repeat(np.arange(len(column)), counts)
-    return Exclusions.from_pairs(rows, item_idx, items, num_users=len(column))

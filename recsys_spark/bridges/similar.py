@@ -9,8 +9,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.bridges.score import DROP, SEEN, score_pairs
+from recsys_spark.bridges.score import score_pairs
 from recsys_spark.bridges.snapshot import Snapshot
+from recsys_spark.bridges.user_rules import SEEN
+from recsys_spark.seen_rules import DROP
 
 KINDS: Final = {"both": c.EMBEDDING, "text": c.TEXT_EMBEDDING, "behaviour": c.BEHAVIOUR_EMBEDDING}
 """Kind of similarity -> the vectors it compares."""

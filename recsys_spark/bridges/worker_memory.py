@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from recsys_spark.errors import problem
+from recsys_spark.kernels.caps import FETCH, MAX_BITS_BYTES
 from recsys_spark.kernels.top_k import search_bytes
 
 MAX_BLOCK_PAIRS: Final = 2**20
@@ -26,12 +27,25 @@ class Need:
     dim: int
     top_k: int
     num_rules: int
+    num_segments: int
+    has_caps: bool
 
     def bytes_for(self, user_block: int) -> int:
         """The libraries, and then either the building of the item matrix or a block: the search, and in Arrow its users
-        (vectors and seen items, as they came and joined) and lists (20 bytes a listed item and rule)."""
-        of_arrow = user_block * (8 * self.dim + 20 * self.top_k * self.num_rules + 64) + 8 * MAX_BLOCK_PAIRS
-        of_search = search_bytes(user_block, dim=self.dim, top_k=self.top_k, num_excluded=MAX_BLOCK_PAIRS)
+        (vectors and seen items, as they came and joined) and lists (20 bytes a listed item and rule), and the pairs
+        that each rule excludes; with caps, the bits of users who are searched for again."""
+        of_arrow = (
+            user_block * (8 * self.dim + 20 * self.top_k * self.num_rules + 64)
+            + (16 + 16 * self.num_rules) * MAX_BLOCK_PAIRS
+        )
+        of_search = search_bytes(
+            user_block,
+            dim=self.dim,
+            top_k=FETCH * self.top_k if self.has_caps else self.top_k,
+            num_excluded=MAX_BLOCK_PAIRS,
+            num_segments=self.num_segments,
+        )
+        of_search += MAX_BITS_BYTES + self.num_items // 8 if self.has_caps else 0
         return _LIBRARY_BYTES + max(of_arrow + of_search, _ID_BYTES * self.num_items)
 
     def require_fit(self, user_block: int, *, worker_mib: int) -> None:

@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,8 @@ from recsys_spark.errors import Problem, RecsysError, did_you_mean, problem
 
 REQUIRED = "required"
 """What conf/base.yaml says where a data set or a cluster has to give the value."""
+_PLACES = ("path", "uri", "artifacts")
+"""Keys whose values may name {warehouse} and {landing}."""
 _REPLACED_WHOLE = ("columns", "options")
 """Maps that a later file replaces whole: mixing two data sets' columns would help nobody."""
 
@@ -126,20 +129,17 @@ def _fill_places(tree: dict[str, Any]) -> dict[str, Any]:
     """Replace {warehouse} and {landing} in the values that are places."""
     places = {name: str(tree.get(name, "")) for name in ("warehouse", "landing")}
 
-    def fill(text: str | None) -> str | None:
+    def fill(text: str) -> str:
         for name, place in places.items():
-            text = text.replace(f"{{{name}}}", place) if text else text
+            text = text.replace(f"{{{name}}}", place)
         return text
 
-    filled = _overlay(tree, {})
-    for section, key in (("tracking", "uri"), ("tracking", "artifacts")):
-        if isinstance(filled.get(section), dict) and key in filled[section]:
-            filled[section] = {**filled[section], key: fill(filled[section][key])}
-    for section in ("events", "items"):
-        source = filled.get(section, {}).get("source") if isinstance(filled.get(section), dict) else None
-        if isinstance(source, dict) and isinstance(source.get("path"), str):
-            filled[section] = {**filled[section], "source": {**source, "path": fill(source["path"])}}
-    return filled
+    def fill_below(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: fill_below(child, name) for name, child in value.items()}
+        return fill(value) if key in _PLACES and isinstance(value, str) else value
+
+    return dict(fill_below(tree))
 
 
 def _path(detail: Mapping[str, Any]) -> str:
@@ -187,9 +187,15 @@ def _hint(key: str, section: type[BaseModel]) -> str:
 
 
 def _section_class(loc: Sequence[Any]) -> type[BaseModel]:
-    section: type[BaseModel] = Config
+    """The section at a path; names that users give lead through a map of sections."""
+    section: Any = Config
     for part in loc:
-        annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        section = annotation
+        is_map = get_origin(section) is dict
+        found = get_args(section)[1] if is_map else section.model_fields[str(part)].annotation
+        section = next(kind for kind in get_args(found) if kind is not NoneType) if _may_be_none(found) else found
+    assert isinstance(section, type) and issubclass(section, BaseModel)
     return section
+
+
+def _may_be_none(annotation: Any) -> bool:
+    return NoneType in get_args(annotation)

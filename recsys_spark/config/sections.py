@@ -12,6 +12,7 @@ from recsys_spark.config.values import (
     BackEndName,
     Count,
     Instant,
+    Misfit,
     Positive,
     Scalar,
     SeenRule,
@@ -24,6 +25,7 @@ from recsys_spark.config.values import (
     misfit,
     require_mapping,
 )
+from recsys_spark.errors import Problem
 
 EVENT_COLUMNS = ("user_id", "item_id", "ts", "value", "event_id", "event_type", "context")
 ITEM_COLUMNS = ("item_id", "title", "description", "brand", "category", "price", "available_from", "available_to")
@@ -178,6 +180,51 @@ class SimilarConfig(Section):
     top_k: Count
 
 
+class RuleSourceConfig(SourceConfig):
+    """One that conf/base.yaml cannot hold, since users name it: its options may be left out."""
+
+    options: dict[str, Scalar] = {}
+
+
+class RuleTableConfig(Section):
+    source: RuleSourceConfig
+    columns: dict[str, Text]
+
+
+class RulesConfig(Section):
+    """What lists may hold, besides the seen rules; docs/rules.md has an example of each."""
+
+    item_tables: dict[str, RuleTableConfig]
+    user_tables: dict[str, RuleTableConfig]
+    conditions: dict[str, Text]
+    caps: dict[str, Count]
+    blocked: RuleTableConfig | None
+    pinned: RuleTableConfig | None
+    max_segments: Count
+
+    @model_validator(mode="after")
+    def _tables_have_their_keys(self) -> RulesConfig:
+        keys = {
+            **{f"item_tables.{name}": (table, ["item_id"]) for name, table in self.item_tables.items()},
+            **{f"user_tables.{name}": (table, ["user_id"]) for name, table in self.user_tables.items()},
+            "blocked": (self.blocked, ["user_id", "item_id"]),
+            "pinned": (self.pinned, ["item_id", "position"]),
+        }
+        missing = {
+            where: sorted(set(wanted) - set(table.columns.values()))
+            for where, (table, wanted) in keys.items()
+            if table is not None
+        }
+        problems = [
+            Problem(f"{where}.columns", f"a source column for {name}", "none", f"Add a line YOUR_COLUMN: {name}.")
+            for where, names in missing.items()
+            for name in names
+        ]
+        if problems:
+            raise Misfit(*problems)
+        return self
+
+
 class RankConfig(Section):
     list_size: Count
     history_decay_days: Positive
@@ -218,6 +265,7 @@ class Config(Section):
     train: TrainConfig
     tracking: TrackingConfig
     embed: EmbedConfig
+    rules: RulesConfig
     score: ScoreConfig
     similar: SimilarConfig
     rank: RankConfig

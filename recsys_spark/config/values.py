@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from recsys_spark.errors import Problem, did_you_mean
+from recsys_spark.seen_rules import days_dropped
 
 
 class Misfit(ValueError):
@@ -93,6 +94,15 @@ def _safe_pattern(pattern: str) -> str:
     return pattern
 
 
+def _known_seen_rule(rule: str) -> str:
+    try:
+        days_dropped(rule)
+    except ValueError:
+        do = "Write for example drop for 30 days: what was bought longer ago may be listed again."
+        raise misfit(wanted="keep, drop, or drop for N days", found=f"'{rule}'", do=do) from None
+    return rule
+
+
 def require_mapping(columns: Mapping[str, str], *, known: Sequence[str], needed: Sequence[str], free: str = "") -> None:
     """Every target is a platform column (or begins with `free`), once; the needed ones are there."""
     targets = list(columns.values())
@@ -124,7 +134,7 @@ Whole = Annotated[int, BeforeValidator(_as_number)]
 Count = Annotated[Whole, Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_as_number), Field(ge=0, le=1)]
 Positive = Annotated[float, BeforeValidator(_as_number), Field(gt=0)]
-SeenRule = Literal["keep", "drop"]
+SeenRule = Annotated[Text, AfterValidator(_known_seen_rule)]
 BackEndName = Literal[
     "auto", "float32", "float32_onednn", "bfloat16", "bfloat16_weights", "int8", "cuda_float32", "cuda_float16"
 ]

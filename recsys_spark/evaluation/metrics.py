@@ -17,11 +17,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
+from recsys_spark.seen_rules import DROP, KEEP
 
 ALL: Final = "all"
 NEW: Final = "new"
-KEEP: Final = "keep"
-DROP: Final = "drop"
 NDCG: Final = "ndcg"
 RECALL: Final = "recall"
 PRECISION: Final = "precision"
@@ -37,16 +36,15 @@ _DECIMALS: Final = 9
 """Means are rounded here, where the order in which Spark adds no longer shows."""
 
 
-def slice_of(seen_rule: Column) -> Column:
-    """The slice that lists made under a seen rule are measured on."""
-    return F.when(seen_rule == DROP, F.lit(NEW)).otherwise(F.lit(ALL))
-
-
 def as_lists(ranked: DataFrame, *, method: str) -> DataFrame:
-    """Lists of one method from rows with seen_rule, user_id, item_id and rank (the towers', RECOMMENDATIONS)."""
-    return ranked.select(
+    """Lists of one method from rows with seen_rule, user_id, item_id and rank (the towers', RECOMMENDATIONS).
+
+    Lists under keep are measured on the slice `all`, under drop on `new`, others on none.
+    """
+    slice_of_rule = F.when(F.col(c.SEEN_RULE) == KEEP, F.lit(ALL)).when(F.col(c.SEEN_RULE) == DROP, F.lit(NEW))
+    return ranked.where(F.col(c.SEEN_RULE).isin(KEEP, DROP)).select(
         F.lit(method).alias(c.METHOD),
-        slice_of(F.col(c.SEEN_RULE)).alias(c.SLICE),
+        slice_of_rule.alias(c.SLICE),
         c.USER_ID,
         c.ITEM_ID,
         c.RANK,

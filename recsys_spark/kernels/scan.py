@@ -276,6 +276,18 @@ def blank_pairs(
 
 
 @compiled
+def blank_barred(
+    tile_ST: npt.NDArray[Any], segments_S: npt.NDArray[np.int64], is_barred_GT: npt.NDArray[np.uint8], blank: Any
+) -> None:
+    """Blank the items of the tile that are barred for each user's segment: without a branch, as half may be."""
+    for s in range(len(segments_S)):
+        row_T, is_barred_T = tile_ST[s], is_barred_GT[segments_S[s]]
+        for t in range(row_T.shape[0]):
+            value = row_T[t]
+            row_T[t] = blank if is_barred_T[t] else value
+
+
+@compiled
 def merge_pairs(
     keys_UK: KeyArray,
     offsets_U1: npt.NDArray[np.int64],

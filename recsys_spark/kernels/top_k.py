@@ -34,13 +34,13 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys_spark.kernels import scan
+from recsys_spark.kernels.exclusions import ByteArray, Exclusions
 from recsys_spark.kernels.grid import GRID_STEPS, Float32Array
 from recsys_spark.kernels.item_matrix import (
     GROUP_ROWS,
     CoarseVectors,
     Int16Array,
     Int64Array,
-    IntArray,
     ItemMatrix,
     coarsen,
     grid_steps,
@@ -57,39 +57,6 @@ TILE_ITEMS: Final = 4096
 DENSE_SHARE: Final = 8
 """A user for whom one in this many items of a tile reaches the floor gets exact scores of the whole tile: a rescored
 pair costs about as much as eight from a product."""
-
-
-@dataclass(frozen=True)
-class Exclusions:
-    """E pairs that may not be listed, sorted by (user, row of the item matrix), without repetition, as CSR.
-
-    User u's rows are `rows_E[offsets_U1[u]:offsets_U1[u + 1]]`.
-    """
-
-    offsets_U1: Int64Array
-    rows_E: Int64Array
-
-    @classmethod
-    def none(cls, num_users: int) -> Exclusions:
-        return cls(np.zeros(num_users + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
-
-    @classmethod
-    def from_pairs(cls, users_P: IntArray, item_idx_P: IntArray, items: ItemMatrix, *, num_users: int) -> Exclusions:
-        """Of pairs (user in [0, num_users), item_idx) in any order; items without a vector have none to exclude."""
-        is_known = (item_idx_P >= 0) & (item_idx_P < len(items.row_of_idx_I))
-        rows_P = np.full(len(item_idx_P), -1, dtype=np.int64)
-        rows_P[is_known] = items.row_of_idx_I[item_idx_P[is_known]]
-        is_found = rows_P >= 0
-        pairs = np.unique(users_P[is_found].astype(np.int64) << 32 | rows_P[is_found])
-        counts = np.bincount(pairs >> 32, minlength=num_users)
-        return cls(np.concatenate([[0], np.cumsum(counts)]), pairs & 0xFFFFFFFF)
-
-    def of_users(self, users_S: Int64Array) -> Exclusions:
-        """The exclusions of some users, numbered anew."""
-        counts = np.diff(self.offsets_U1)[users_S]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        places = np.arange(offsets[-1]) + np.repeat(self.offsets_U1[users_S] - offsets[:-1], counts)
-        return Exclusions(offsets, self.rows_E[places])
 
 
 @dataclass(frozen=True)
@@ -164,7 +131,7 @@ def readmit(lists: TopLists, users: Users, items: ItemMatrix, excluded: Exclusio
     return TopLists(keys_UK)
 
 
-def search_bytes(num_users: int, *, dim: int, top_k: int, num_excluded: int) -> int:
+def search_bytes(num_users: int, *, dim: int, top_k: int, num_excluded: int, num_segments: int) -> int:
     """Upper bound, in bytes, of what searching for one block of users holds beside the item matrix.
 
     Of a user: the vector as float32, whole numbers and 8 bits, with copies while these are made (24 a dimension); 2 K
@@ -172,6 +139,7 @@ def search_bytes(num_users: int, *, dim: int, top_k: int, num_excluded: int) -> 
     sorted. And one tile, with a float32 copy of its items and users.
     """
     tile = 4 * TILE_USERS * TILE_ITEMS + 4 * dim * (TILE_USERS + 2 * TILE_ITEMS) + 16 * TILE_ITEMS
+    tile += TILE_ITEMS * min(num_segments, num_users)
     return tile + num_users * (24 * dim + 64 * top_k + 64) + 80 * num_excluded
 
 
@@ -182,6 +150,7 @@ class _Search:
         self._users, self._items, self._top_k = users, items, top_k
         self._products, self._excluded = products, excluded
         self._num_users = len(users.vectors_UD)
+        self._segments_G, self._segment_of_U = np.unique(excluded.segments_U, return_inverse=True)
         self._lists = Lists(
             keys_UL=np.full((self._num_users, 2 * top_k), NO_PAIR, dtype=np.uint64),
             counts_U=np.zeros(self._num_users, dtype=np.int64),
@@ -201,7 +170,7 @@ class _Search:
         keys_UK = np.sort(_kept(self._lists), axis=1)[:, : self._top_k]
         worst_U = np.int64(scan.UNIT) - (keys_UK[:, -1] >> np.uint64(32)).astype(np.int64)
         is_full_U = keys_UK[:, -1] != NO_PAIR
-        return keys_UK, (self._lists.claims_U == LOWEST) | (is_full_U & (worst_U >= self._lists.claims_U))
+        return keys_UK, (self._lists.claims_U <= -scan.UNIT) | (is_full_U & (worst_U >= self._lists.claims_U))
 
     def _guess(self, start: int, stop: int) -> Guess:
         """Three standard deviations of a Poisson count above the number of the final list's items to be expected.
@@ -219,6 +188,7 @@ class _Search:
         items, exact_TD = self._items, _Lazy(self._items.steps_ND[start:stop])
         groups = (stop - start) // GROUP_ROWS
         places_T = items.place_N[start:stop]
+        is_barred_GT = self._excluded.barred_tile(self._segments_G, start, stop)
         side = scan.CoarseSide(
             items.steps_ND[start:stop], items.coarse.scale_N[start:stop], items.coarse.error_N[start:stop]
         )
@@ -229,7 +199,7 @@ class _Search:
                 products_ST = self._tile(len(users_S), stop - start, np.int32)
                 coarse_SC = self._users.coarse.coarse_NC[first : first + TILE_USERS]
                 multiply_coarse(coarse_SC, items.coarse.coarse_NC[start:stop], products_ST)
-                self._blank(products_ST, users_S, start, BLANK_PRODUCT)
+                self._blank(products_ST, users_S, start, is_barred_GT, BLANK_PRODUCT)
                 is_left_S = scan.scan_coarse(
                     products_ST, first, self._sides, side, places_T, self._lists, guess, self._top_k, groups,
                     worst_error, (stop - start) // DENSE_SHARE,
@@ -238,16 +208,20 @@ class _Search:
             if len(users_S):
                 scores_ST = self._tile(len(users_S), stop - start, np.float32)
                 self._products.multiply(self._users.vectors_UD[users_S], exact_TD.vectors, scores_ST)
-                self._blank(scores_ST, users_S, start, BLANK_SCORE)
+                self._blank(scores_ST, users_S, start, is_barred_GT, BLANK_SCORE)
                 scan.scan_exact(scores_ST, users_S, places_T, self._lists, guess, self._top_k, groups)
 
     def _tile(self, num_users: int, num_items: int, dtype: type) -> npt.NDArray[Any]:
         return self._buffer[: num_users * num_items].view(dtype).reshape(num_users, num_items)
 
-    def _blank(self, tile_ST: npt.NDArray[Any], users_S: Int64Array, start: int, blank: float) -> None:
+    def _blank(
+        self, tile_ST: npt.NDArray[Any], users_S: Int64Array, start: int, is_barred_GT: ByteArray, blank: float
+    ) -> None:
         tile_ST[:, max(0, self._items.num_items - start) :] = blank
         excluded = self._excluded
         scan.blank_pairs(tile_ST, users_S, excluded.offsets_U1, excluded.rows_E, start, blank)
+        if len(is_barred_GT):
+            scan.blank_barred(tile_ST, self._segment_of_U[users_S], is_barred_GT, blank)
 
 
 class _Lazy:

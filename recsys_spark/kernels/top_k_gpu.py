@@ -12,10 +12,11 @@ which its order of equal scores would not.
 
 Nothing waits for the device but the end of a search. Tests run this code on the CPU too.
 
-Dropped, by times on an H100 for 4,096 users x 50,000 items of 128 dimensions, of which the float32 product takes 1.1 ms
-and this search about as much: `topk` of whole rows (1.6 ms, the groups and what is in them 0.7); candidates gathered
-and multiplied as a batch (0.5 to 0.8 ms, sampled products 0.1); groups of neighbouring columns (their maxima take 1.7
-ms, those of distant ones 0.2); scores in 8 bits (their errors are larger, and the product is slower).
+Dropped, by times on an H100 for 4,096 users x 50,000 items of 128 dimensions, whose float32 product takes 1.4 ms and
+whose search 1.1 (1.7 with the way there and back): `topk` of whole rows (1.6 ms, the groups and what is in them 0.7);
+candidates gathered and multiplied as a batch (0.5 to 0.8 ms, sampled products 0.1); groups of neighbouring columns
+(their maxima take 1.7 ms, those of distant ones 0.2); scores in 8 bits (their errors are larger, and the product is
+slower).
 
 Axes: U users, S users of a strip, N rows of the item matrix, T items of a tile, W items of a group, G groups, D
 dimensions, C candidates, K list length, E excluded pairs.
@@ -36,15 +37,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
+from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.grid import GRID_STEPS, Float32Array
 from recsys_spark.kernels.item_matrix import ItemMatrix
 from recsys_spark.kernels.scan import UNIT, KeyArray
-from recsys_spark.kernels.top_k import BoolArray, Exclusions, TopLists
+from recsys_spark.kernels.top_k import BoolArray, TopLists
 
 TILE_USERS: Final = 2**14
 TILE_ITEMS: Final = 2**18
 TILE_PAIRS: Final = 2**30
-"""Most users, items and pairs of a tile: 2 GiB of float16 scores. With smaller ones the GPU waits for the processor."""
+"""Most users, items and pairs of a tile: 2 GiB of float16 scores, and 2 GiB more where items are barred. With smaller
+tiles the GPU waits for the processor."""
 
 GROUP_ITEMS: Final = 32
 
@@ -89,36 +92,47 @@ class _Tile:
     vectors_TD: Tensor
     place_T: Tensor
 
-    def blank(self, scores_ST: Tensor, users_e: Tensor, rows_e: Tensor) -> None:
-        """Put minus infinity in place of the scores of the given pairs (a pair of another tile: in the last column)
-        and of the filling."""
-        is_here_e = (rows_e >= self.start) & (rows_e < self.stop)
-        columns_e = torch.where(is_here_e, rows_e - self.start, scores_ST.shape[1] - 1)
-        scores_ST[users_e, columns_e] = -torch.inf
-        scores_ST[:, self.stop - self.start :] = -torch.inf
-
 
 @dataclass(frozen=True)
 class _Users:
-    """Users on the device, and their excluded pairs (user, row of the item matrix)."""
+    """Users on the device, and what may not be listed for them, as in `Exclusions`."""
 
     vectors_UD: Tensor
     offsets_U1: npt.NDArray[np.int64]
     user_E: Tensor
     row_E: Tensor
+    segment_U: Tensor
+    barred_GB: Tensor
 
     @classmethod
     def of(cls, vectors_UD: Float32Array, excluded: Exclusions, device: torch.device) -> _Users:
         offsets_U1 = torch.from_numpy(excluded.offsets_U1).to(device)
         numbers_U = torch.arange(len(vectors_UD), device=device)
-        user_E = torch.repeat_interleave(numbers_U, offsets_U1.diff(), output_size=len(excluded.rows_E))
-        rows_E = torch.from_numpy(excluded.rows_E).to(device)
-        return cls(torch.from_numpy(vectors_UD).to(device), excluded.offsets_U1, user_E, rows_E)
+        segments_G, segment_U = np.unique(excluded.segments_U, return_inverse=True)
+        barred_GB = excluded.barred_GB[segments_G] if len(excluded.barred_GB) else excluded.barred_GB
+        return cls(
+            torch.from_numpy(vectors_UD).to(device),
+            excluded.offsets_U1,
+            torch.repeat_interleave(numbers_U, offsets_U1.diff(), output_size=len(excluded.rows_E)),
+            torch.from_numpy(excluded.rows_E).to(device),
+            torch.from_numpy(segment_U).to(device),
+            torch.from_numpy(barred_GB).to(device),
+        )
 
-    def excluded(self, part: slice) -> tuple[Tensor, Tensor]:
-        """The excluded pairs of some users, who are numbered anew."""
+    def blank(self, scores_ST: Tensor, part: slice, tile: _Tile) -> None:
+        """Put minus infinity in place of scores that may not be listed: of excluded pairs (one of another tile: in the
+        last column), of barred items, and of the filling."""
         pairs = slice(self.offsets_U1[part.start], self.offsets_U1[part.stop])
-        return self.user_E[pairs] - part.start, self.row_E[pairs]
+        rows_e = self.row_E[pairs]
+        is_here_e = (rows_e >= tile.start) & (rows_e < tile.stop)
+        columns_e = torch.where(is_here_e, rows_e - tile.start, scores_ST.shape[1] - 1)
+        scores_ST[self.user_E[pairs] - part.start, columns_e] = -torch.inf
+        if len(self.barred_GB):
+            bits_Sb = self.barred_GB[self.segment_U[part], tile.start // 8 : -(-tile.stop // 8)]
+            bit_8 = torch.tensor([1 << bit for bit in range(8)], dtype=torch.uint8, device=bits_Sb.device)
+            is_barred_St = (bits_Sb[:, :, None] & bit_8).bool().flatten(1)
+            scores_ST[:, : is_barred_St.shape[1]].masked_fill_(is_barred_St, -torch.inf)
+        scores_ST[:, tile.stop - tile.start :] = -torch.inf
 
 
 def find_top_k_on(users_UD: Float32Array, items: DeviceItems, *, top_k: int, excluded: Exclusions) -> TopLists:
@@ -140,6 +154,7 @@ def _search(
     users = _Users.of(users_UD, excluded, items.device)
     num_users, dim = users_UD.shape
     size = min(TILE_ITEMS, TILE_PAIRS // min(max(1, num_users), TILE_USERS))
+    size = max(1, size // GROUP_ITEMS) * GROUP_ITEMS
     strip = max(1, min(TILE_USERS, TILE_PAIRS // size) // (1 if times else 16))  # keys take 16 times the memory
     best_UK = torch.full((num_users, top_k), _NO_KEY, device=items.device)
     passed_over_U = torch.full((num_users,), -torch.inf, device=items.device)
@@ -151,13 +166,13 @@ def _search(
             vectors_SD, best_SK = users.vectors_UD[part], best_UK[part]
             if times:
                 scores_ST = vectors_SD.half() @ coarse_TD.T
-                tile.blank(scores_ST, *users.excluded(part))
+                users.blank(scores_ST, part, tile)
                 columns_SC, coarse_SC = _largest(scores_ST, width, passed_over_U[part])
                 scores_SC = _exact_scores(vectors_SD, tile.vectors_TD, columns_SC)
                 keys_SC = _keys(scores_SC.where(coarse_SC.isfinite(), -torch.inf), tile.place_T[columns_SC])
             else:
                 scores_ST = vectors_SD @ tile.vectors_TD.T
-                tile.blank(scores_ST, *users.excluded(part))
+                users.blank(scores_ST, part, tile)
                 keys_SC = _keys(scores_ST, tile.place_T)
             best_SK.copy_(torch.cat([best_SK, keys_SC], dim=1).topk(top_k, largest=False, sorted=False).values)
     best_UK = best_UK.sort(dim=1).values

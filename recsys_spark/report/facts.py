@@ -149,11 +149,11 @@ class PastEvent:
 
 @dataclass(frozen=True)
 class ListedItem:
-    """One place of a list; `is_hit`: the user did choose it in the test window."""
+    """One place of a list; `is_hit`: the user did choose it in the test window; a pinned item may have no score."""
 
     rank: int
     text: str
-    score: float
+    score: float | None
     reason: str
     is_hit: bool
 

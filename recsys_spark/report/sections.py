@@ -184,7 +184,9 @@ def _list(items: tuple[ListedItem, ...], title: str, *, is_known: bool) -> Marku
 def _place(item: ListedItem) -> Markup:
     reason = tag("div", item.reason, class_="small") if item.reason else ""
     mark = f"{item.rank} ✓" if item.is_hit else f"{item.rank}"
-    text = tag("div", as_sentence(item.text), reason, title=f"score {item.score:.4f}")
+    text = tag(
+        "div", as_sentence(item.text), reason, title="no score" if item.score is None else f"score {item.score:.4f}"
+    )
     return tag("li", tag("span", mark), text, class_="hit" if item.is_hit else None)
 
 

@@ -15,8 +15,13 @@ _RUN_ID = Column(c.RUN_ID, "string", "the run the row belongs to (`run.id`)")
 _MODEL_VERSION = Column(c.MODEL_VERSION, "string", "the registered model version")
 _AS_OF = Column(c.AS_OF, "timestamp", "the cut-off: only events before it were known (UTC)")
 _SPLIT = Column(c.SPLIT, "string", "train, validation or test")
-_SEEN_RULE = Column(c.SEEN_RULE, "string", "keep: any item; drop: only items the user had not had before")
-_RANK = Column(c.RANK, "int", "1 is the best; score descending, then item_id ascending")
+_SEEN_RULE = Column(
+    c.SEEN_RULE,
+    "string",
+    "keep: any item; drop: only items the user had not had before; drop for N days: not in the N days before",
+)
+_SEGMENT = Column(c.SEGMENT, "bigint", "users whom the rules' conditions do not tell apart, as of one cut-off")
+_RANK = Column(c.RANK, "int", "1 is the best; score descending, then item_id ascending, pinned items aside")
 _EMBEDDING = Column(c.EMBEDDING, "array<float>", "unit vector, on the grid that makes dot products exact")
 _INPUT_HASH = Column(c.INPUT_HASH, "string", "hash of what the vector was computed from: another hash, another vector")
 
@@ -199,6 +204,58 @@ USER_EMBEDDINGS: Final = Table(
     partition_by=(c.MODEL_VERSION,),
 )
 
+USER_RULES: Final = Table(
+    name="USER_RULES",
+    meaning="What the rules have to say of one user of one split.",
+    columns=(
+        _RUN_ID,
+        _SPLIT,
+        _USER_ID,
+        _SEGMENT,
+        Column(c.BLOCKED, "array<int>", "item_idx of the items that are never listed for the user"),
+    ),
+    key=(c.RUN_ID, c.SPLIT, c.USER_ID),
+    written_by="jobs/apply_rules.py",
+    slice_by=(c.RUN_ID,),
+    partition_by=(c.RUN_ID,),
+)
+
+SEGMENTS: Final = Table(
+    name="SEGMENTS",
+    meaning="The items that may be listed for one segment of users.",
+    columns=(
+        _RUN_ID,
+        _SEGMENT,
+        _AS_OF,
+        Column(c.USER_FACTS, "string", "what the segment's users have in common, as JSON: the columns conditions name"),
+        Column(
+            c.ALLOWED,
+            "map<int,binary>",
+            "block -> a bit for each of its 32,768 item_idx: bit i % 8 of byte i // 8 is set for those allowed",
+        ),
+        Column(c.BARRED_BY, "map<string,bigint>", "condition -> items it is not true for"),
+    ),
+    key=(c.RUN_ID, c.SEGMENT),
+    written_by="jobs/apply_rules.py",
+    slice_by=(c.RUN_ID,),
+    partition_by=(c.RUN_ID,),
+)
+
+ITEM_GROUPS: Final = Table(
+    name="ITEM_GROUPS",
+    meaning="What the caps count one item under; no rows without caps.",
+    columns=(
+        _RUN_ID,
+        _ITEM_ID,
+        _ITEM_IDX,
+        Column(c.GROUPS, "array<bigint>", "for each of `rules.caps` a hash of the item's value, null for none"),
+    ),
+    key=(c.RUN_ID, c.ITEM_ID),
+    written_by="jobs/apply_rules.py",
+    slice_by=(c.RUN_ID,),
+    partition_by=(c.RUN_ID,),
+)
+
 CANDIDATES: Final = Table(
     name="CANDIDATES",
     meaning="The two-tower model's exact top-K for one user, one split and one seen rule.",
@@ -209,6 +266,7 @@ CANDIDATES: Final = Table(
         _USER_ID,
         Column(c.ITEMS, "array<int>", "item_idx, best first"),
         Column(c.SCORES, "array<double>", "their alpha * cosine + offset_b: logs of shares of the probability"),
+        Column(c.SHORTFALL, "string", "why there are fewer than `score.top_k`, with numbers; null for a full list"),
         _MODEL_VERSION,
     ),
     key=(c.RUN_ID, c.SPLIT, c.SEEN_RULE, c.USER_ID),
@@ -262,8 +320,8 @@ RECOMMENDATIONS: Final = Table(
         _USER_ID,
         _RANK,
         _ITEM_ID,
-        Column(c.SCORE, "double", "the blended score the list is ordered by"),
-        Column(c.SOURCES, "array<string>", "who proposed the item: towers, history"),
+        Column(c.SCORE, "double", "the blended score the list is ordered by; null for a pinned item without one"),
+        Column(c.SOURCES, "array<string>", "who proposed the item: towers, history, pinned"),
         Column(c.REASON, "string", "why, in words a person can read"),
         _AS_OF,
         _MODEL_VERSION,
@@ -321,6 +379,7 @@ RUNS: Final = Table(
 )
 
 TABLES: Final = (
-    EVENTS, EVENTS_REJECTED, ITEMS, ITEMS_REJECTED, ITEM_INDEX, ITEM_TEXT, SEQUENCES, MODELS,
-    ITEM_EMBEDDINGS, USER_EMBEDDINGS, CANDIDATES, SIMILAR_ITEMS, BLENDS, RECOMMENDATIONS, METRICS, RUNS,
+    EVENTS, EVENTS_REJECTED, ITEMS, ITEMS_REJECTED, ITEM_INDEX, ITEM_TEXT, SEQUENCES, MODELS, ITEM_EMBEDDINGS,
+    USER_EMBEDDINGS, USER_RULES, SEGMENTS, ITEM_GROUPS, CANDIDATES, SIMILAR_ITEMS, BLENDS, RECOMMENDATIONS, METRICS,
+    RUNS,
 )  # fmt: skip

@@ -20,12 +20,14 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.evaluation.metrics import ALL, KEEP, NDCG, per_user_metrics
-from recsys_spark.transforms.history import LAST_TS, age_days
+from recsys_spark.evaluation.metrics import ALL, NDCG, per_user_metrics
+from recsys_spark.seen_rules import KEEP
+from recsys_spark.transforms.history import LAST_TS, age_days, may_repeat
 from recsys_spark.transforms.order import keep_best
 
 TOWERS: Final = "towers"
 HISTORY: Final = "history"
+PINNED: Final = "pinned"
 
 _MISSING_GAP: Final = 0.1
 """How far below the worst listed item an unlisted one is taken to be, in units of log-probability."""
@@ -48,19 +50,18 @@ def tower_gains(towers: DataFrame) -> DataFrame:
     return towers.select(c.SEEN_RULE, c.USER_ID, c.ITEM_ID, gain.alias(_GAIN))
 
 
-def blend_candidates(towers: DataFrame, history: DataFrame, weights: DataFrame) -> DataFrame:
+def blend_candidates(towers: DataFrame, history: DataFrame, weights: DataFrame, *, as_of: datetime) -> DataFrame:
     """Every candidate of either source, scored with every weight: tower_weight, seen_rule, user_id, item_id,
     score, sources, num_events, last_ts (the last two null for items the user never had).
 
-    `towers` are those of `list_items` of one split (key: seen_rule, user_id, item_id), `history` those of
-    `history_candidates` as of the same cut-off (key: user_id, item_id), `weights` a few rows of tower_weight
-    (unique). Own items compete only under the rule keep, and only where the towers were scored under it.
+    `towers` are those of `list_items` of one split (key: seen_rule, user_id, item_id), `history` rows of
+    `decayed_counts` as of the same cut-off `as_of` (key: user_id, item_id), `weights` a few rows of tower_weight
+    (unique). Own items compete under the rules that the towers were scored under and that let them be repeated.
     """
     gains = tower_gains(towers)
-    keep = gains.select(c.SEEN_RULE).where(F.col(c.SEEN_RULE) == KEEP).distinct()
-    counts = history.select(c.USER_ID, c.ITEM_ID, F.col(c.SCORE).alias(_COUNT), c.NUM_EVENTS, LAST_TS).crossJoin(
-        F.broadcast(keep)
-    )
+    own = history.select(c.USER_ID, c.ITEM_ID, F.col(c.SCORE).alias(_COUNT), c.NUM_EVENTS, LAST_TS)
+    seen_rules = F.broadcast(gains.select(c.SEEN_RULE).distinct())
+    counts = own.crossJoin(seen_rules).where(may_repeat(c.SEEN_RULE, age_days(LAST_TS, as_of=as_of)))
     both = gains.join(counts, on=[c.SEEN_RULE, c.USER_ID, c.ITEM_ID], how="outer")
     gain = F.coalesce(F.col(_GAIN), F.lit(0.0))
     count = F.coalesce(F.col(_COUNT), F.lit(0.0))
@@ -86,16 +87,16 @@ def rank_blends(blended: DataFrame, *, list_size: int) -> DataFrame:
 
 
 def measure_weights(
-    towers: DataFrame, history: DataFrame, weights: DataFrame, truth: DataFrame, *, k: int
+    towers: DataFrame, history: DataFrame, weights: DataFrame, truth: DataFrame, *, as_of: datetime, k: int
 ) -> DataFrame:
     """tower_weight, score, num_users: mean NDCG@k of each weight's lists over the users of the truth.
 
-    The first three as in `blend_candidates`, as of the validation cut-off; `truth` from `truth_slices` of the
+    The first three as in `blend_candidates`, as of the validation cut-off `as_of`; `truth` from `truth_slices` of the
     window after it. Measured under the rule keep: under drop there is no history, and the weight changes no
     list. A weight that could not be measured (no rule keep, an empty window) has score 0 and 0 users.
     """
     kept = towers.where(F.col(c.SEEN_RULE) == KEEP)
-    ranked = rank_blends(blend_candidates(kept, history, weights), list_size=k)
+    ranked = rank_blends(blend_candidates(kept, history, weights, as_of=as_of), list_size=k)
     lists = ranked.select(
         F.col(c.TOWER_WEIGHT).alias(c.METHOD), F.lit(ALL).alias(c.SLICE), c.USER_ID, c.ITEM_ID, c.RANK
     )
@@ -142,4 +143,5 @@ def reason(*, as_of: datetime, event_types: Sequence[str]) -> Column:
         F.concat(F.lit(f"{verb} "), times, F.lit(", last "), ago, F.lit(" before the cut-off")),
     )
     fits = F.when(F.array_contains(c.SOURCES, TOWERS), F.lit("fits what you chose lately"))
-    return F.concat_ws("; ", own, fits)
+    pinned = F.when(F.array_contains(c.SOURCES, PINNED), F.lit("pinned to its place"))
+    return F.concat_ws("; ", pinned, own, fits)

@@ -10,10 +10,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.transforms.order import exact_sum, keep_best
+from recsys_spark.seen_rules import KEEP
+from recsys_spark.transforms.order import exact_sum
 
 LAST_TS: Final = "last_ts"
-_MICROS_PER_DAY: Final = 86_400_000_000
+MICROS_PER_DAY: Final = 86_400_000_000
 
 
 def before(events: DataFrame, cut_off: datetime) -> DataFrame:
@@ -43,7 +44,14 @@ def seen_items(events: DataFrame) -> DataFrame:
 
 def age_days(ts: str, *, as_of: datetime) -> Column:
     """Days from a timestamp column to the cut-off, with their fraction."""
-    return (F.unix_micros(F.lit(as_of)) - F.unix_micros(ts)) / F.lit(_MICROS_PER_DAY)
+    return (F.unix_micros(F.lit(as_of)) - F.unix_micros(ts)) / F.lit(MICROS_PER_DAY)
+
+
+def may_repeat(seen_rule: str, days: Column) -> Column:
+    """Whether a seen rule (a column) lets a list hold an item had last so many days ago; null: never had."""
+    wanted = F.regexp_extract(seen_rule, r"\d+", 0)
+    is_long_ago = F.when(F.col(seen_rule) == KEEP, F.lit(True)).when(wanted != "", F.floor(days) >= wanted.cast("int"))
+    return F.coalesce(days.isNull() | is_long_ago, F.lit(False))
 
 
 def decayed_counts(events: DataFrame, *, as_of: datetime, decay_days: float) -> DataFrame:
@@ -63,9 +71,3 @@ def decayed_counts(events: DataFrame, *, as_of: datetime, decay_days: float) -> 
             F.max(c.TS).alias(LAST_TS),
         )
     )
-
-
-def history_candidates(events: DataFrame, *, as_of: datetime, decay_days: float, top_k: int) -> DataFrame:
-    """The `top_k` rows of `decayed_counts` with the highest score for each user, with their rank."""
-    counts = decayed_counts(events, as_of=as_of, decay_days=decay_days)
-    return keep_best(counts, c.USER_ID, num_rows=top_k)

@@ -23,7 +23,7 @@ from recsys_spark.tables.store import Store
 
 STAGES = [
     "ingest_events", "ingest_items", "build_item_text", "build_sequences", "train", "embed_items", "embed_users",
-    "score", "similar_items", "choose_blend", "rank", "evaluate", "report",
+    "apply_rules", "score", "similar_items", "choose_blend", "rank", "evaluate", "report",
 ]  # fmt: skip
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(1800)]

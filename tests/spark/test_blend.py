@@ -30,6 +30,7 @@ def blend(spark):
             spark.createDataFrame(towers, TOWERS),
             spark.createDataFrame(history, HISTORY),
             spark.createDataFrame([(weight,) for weight in weights], "tower_weight double"),
+            as_of=CUT_OFF,
         )
 
     return blended
@@ -93,7 +94,7 @@ def test_a_weight_is_measured_on_what_users_chose_next(spark, blend):
     truth = spark.createDataFrame([("all", "u", "x"), ("new", "u", "x"), ("all", "v", "b")], TRUTH)
     weights = spark.createDataFrame([(0.0,), (100.0,)], "tower_weight double")
     history = spark.createDataFrame(U_HISTORY, HISTORY)
-    measured = measure_weights(spark.createDataFrame(towers, TOWERS), history, weights, truth, k=2)
+    measured = measure_weights(spark.createDataFrame(towers, TOWERS), history, weights, truth, as_of=CUT_OFF, k=2)
     assert measured.dtypes == [("tower_weight", "double"), ("score", "double"), ("num_users", "bigint")]
     # weight 0 lists y o for u: no hit; weight 100 lists x first: NDCG 1. v's list has no hit either way.
     assert {r.tower_weight: (r.score, r.num_users) for r in measured.collect()} == {0.0: (0.0, 2), 100.0: (0.5, 2)}
@@ -104,7 +105,7 @@ def test_weights_that_cannot_be_measured_stay_with_score_0(spark):
     only_drop = spark.createDataFrame([row for row in U_TOWERS if row[0] == "drop"], TOWERS)
     weights = spark.createDataFrame([(0.0,), (0.5,)], "tower_weight double")
     truth = spark.createDataFrame([("new", "u", "x")], TRUTH)
-    measured = measure_weights(only_drop, spark.createDataFrame(U_HISTORY, HISTORY), weights, truth, k=2)
+    measured = measure_weights(only_drop, spark.createDataFrame(U_HISTORY, HISTORY), weights, truth, as_of=CUT_OFF, k=2)
     assert {tuple(r) for r in measured.collect()} == {(0.0, 0.0, 0), (0.5, 0.0, 0)}
     assert best_weight(measured).first().tower_weight == 0.0
 

@@ -4,15 +4,17 @@ from datetime import UTC, datetime, timedelta, timezone
 from math import exp
 
 import pytest
+from pyspark.sql import functions as F
 
 from recsys_spark.transforms.history import (
     before,
     decayed_counts,
-    history_candidates,
+    may_repeat,
     of_types,
     seen_items,
     within,
 )
+from recsys_spark.transforms.order import keep_best
 
 pytestmark = pytest.mark.spark
 
@@ -62,5 +64,22 @@ def test_counts_decay_by_e_per_decay_days_and_the_future_adds_nothing(spark):
 def test_candidates_are_the_heaviest_items_and_ties_go_by_item_id(spark):
     ages = {"c": [3], "a": [3], "b": [3], "often": [40, 41, 42], "old": [400]}
     rows = events(spark, [("u", item, age * DAY) for item, all_ages in ages.items() for age in all_ages])
-    best = history_candidates(rows, as_of=CUT_OFF, decay_days=120, top_k=4).orderBy("rank").collect()
+    counts = decayed_counts(rows, as_of=CUT_OFF, decay_days=120)
+    best = keep_best(counts, "user_id", num_rows=4).orderBy("rank").collect()
     assert [(r.rank, r.item_id) for r in best] == [(1, "often"), (2, "a"), (3, "b"), (4, "c")]
+
+
+def test_seen_rules_say_after_how_many_days_an_item_may_come_back(spark):
+    rules = ["keep", "drop", "drop for 30 days", "drop for 1 days"]
+    rows = spark.createDataFrame(
+        [(rule, days) for rule in rules for days in (None, 0.5, 29.99, 30.0)], "seen_rule string, days double"
+    )
+    found = {}
+    for row in rows.withColumn("may", may_repeat("seen_rule", F.col("days"))).collect():
+        found.setdefault(row.seen_rule, []).append(row.may)
+    assert found == {
+        "keep": [True, True, True, True],
+        "drop": [True, False, False, False],
+        "drop for 30 days": [True, False, False, True],
+        "drop for 1 days": [True, False, True, True],
+    }

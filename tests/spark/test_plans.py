@@ -14,7 +14,19 @@ import recsys_spark.transforms
 from recsys_spark.config import EvaluateConfig
 from recsys_spark.evaluation import baselines, metrics
 from recsys_spark.tables import catalog
-from recsys_spark.transforms import blend, candidates, changes, history, ingest, items, order, sequences, users
+from recsys_spark.transforms import (
+    blend,
+    candidates,
+    changes,
+    history,
+    ingest,
+    items,
+    lists,
+    order,
+    rules,
+    sequences,
+    users,
+)
 
 pytestmark = pytest.mark.spark
 
@@ -74,6 +86,19 @@ class Frames:
         self.scored = make("slice string, user_id string, item_id string, score double")
         self.popular = make("item_id string, score double")
         self.heaviest = make("user_id string, item_id string, weight double, norm double")
+        self.pinnable = make(
+            "seen_rule string, user_id string, item_id string, score double, sources array<string>, tower_weight double"
+        )
+        self.pins = make("seen_rule string, user_id string, item_id string, position int")
+        self.groups = of(catalog.ITEM_GROUPS)
+        self.rules = rules.Rules(
+            conditions={"dear": "item.price < user.budget AND item.stock > 0"},
+            caps={"item.brand": 1},
+            item_tables=(make("item_id string, stock int"),),
+            user_tables=(make("user_id string, budget double"),),
+            blocked=make("user_id string, item_id string"),
+            pinned=make("item_id string, position int"),
+        )
         self.per_user = make(
             "method string, slice string, user_id string, k int, ndcg double, recall double, precision double, "
             "mrr double"
@@ -93,9 +118,9 @@ EVENT_MAP, ITEM_MAP = {"who": "user_id", "what": "item_id", "at": "ts"}, {"what"
 CASES = {
     blend.tower_gains: lambda f: blend.tower_gains(f.towers),
     candidates.list_items: lambda f: candidates.list_items(f.candidates, f.index),
-    blend.blend_candidates: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends),
+    blend.blend_candidates: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends, **WHEN),
     blend.rank_blends: lambda f: blend.rank_blends(f.blended, list_size=5),
-    blend.measure_weights: lambda f: blend.measure_weights(f.towers, f.counts, f.blends, f.truth, k=10),
+    blend.measure_weights: lambda f: blend.measure_weights(f.towers, f.counts, f.blends, f.truth, **WHEN, k=10),
     blend.best_weight: lambda f: blend.best_weight(f.blends),
     changes.without_equals: lambda f: changes.without_equals(f.events, f.items, on=["item_id"]),
     history.before: lambda f: history.before(f.events, START),
@@ -104,7 +129,23 @@ CASES = {
     history.of_items: lambda f: history.of_items(f.events, f.items),
     history.seen_items: lambda f: history.seen_items(f.events),
     history.decayed_counts: lambda f: history.decayed_counts(f.events, **DECAY),
-    history.history_candidates: lambda f: history.history_candidates(f.events, **DECAY, top_k=5),
+    lists.rank_lists: lambda f: lists.rank_lists(f.pinnable, f.counts, f.items, f.groups, f.rules, **WHEN, list_size=5),
+    lists.add_pins: lambda f: lists.add_pins(f.pinnable, f.pins),
+    lists.make_lists: lambda f: lists.make_lists(
+        f.pinnable.join(f.pins, on=["seen_rule", "user_id", "item_id"]), f.groups, most=(1, 2), list_size=5
+    ),
+    rules.describe_items: lambda f: rules.describe_items(f.items, f.rules),
+    rules.describe_users: lambda f: rules.describe_users(f.users, f.rules),
+    rules.number_segments: lambda f: rules.number_segments(f.vectors, f.rules),
+    rules.allow_items: lambda f: rules.allow_items(
+        rules.number_segments(f.vectors, f.rules).select("segment", "as_of", "user").distinct(),
+        f.items,
+        f.index,
+        f.rules,
+    ),
+    rules.rules_of_users: lambda f: rules.rules_of_users(rules.number_segments(f.vectors, f.rules), f.index, f.rules),
+    rules.allowed_pairs: lambda f: rules.allowed_pairs(f.counts, f.items, f.rules, **WHEN),
+    rules.group_items: lambda f: rules.group_items(f.items, f.index, f.rules),
     ingest.parse_events: lambda f: ingest.parse_events(
         f.raw, columns=EVENT_MAP, event_type="view", timestamp=STAMP, malformed="_recsys_malformed"
     ),
@@ -139,7 +180,7 @@ CASES = {
     metrics.summarise: lambda f: metrics.summarise(f.per_user, replicates=3, seed=1),
     metrics.coverage: lambda f: metrics.coverage(f.lists, f.items, [10]),
     # functions of columns
-    blend.reason: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends).select(
+    blend.reason: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends, **WHEN).select(
         blend.reason(as_of=START, event_types=["view"])
     ),
     history.age_days: lambda f: f.events.select(history.age_days("ts", as_of=START)),
@@ -147,7 +188,7 @@ CASES = {
     items.clean_text: lambda f: f.items.select(items.clean_text(F.col("title"))),
     order.rank_in: lambda f: f.counts.select(order.rank_in("user_id")),
     order.exact_sum: lambda f: f.counts.agg(order.exact_sum(F.col("score"), digits=9)),
-    metrics.slice_of: lambda f: f.towers.select(metrics.slice_of(F.col("seen_rule"))),
+    history.may_repeat: lambda f: f.towers.select(history.may_repeat("seen_rule", F.col("score"))),
     metrics.discounted_gain: lambda f: f.sequences.select(metrics.discounted_gain(F.col("event_items"))),
     metrics.poisson_weight: lambda f: f.users.withColumn("replicate", F.lit(1)).select(metrics.poisson_weight(1)),
 }
@@ -189,7 +230,7 @@ def test_no_row_of_a_transform_goes_to_python(frames, function):
 @pytest.mark.parametrize(
     ("function", "rankings"),
     [
-        (order.keep_best, 1), (history.history_candidates, 1), (blend.rank_blends, 1), (baselines.nearest_items, 1),
+        (order.keep_best, 1), (blend.rank_blends, 1), (baselines.nearest_items, 1),
         (baselines.fill_lists, 2),
     ],
 )  # fmt: skip

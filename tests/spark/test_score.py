@@ -1,6 +1,7 @@
 """Scoring inside Spark equals a float64 oracle, whatever the partitions, blocks and files."""
 
 import random
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 from pyspark.errors import PythonException
 from pyspark.sql import functions as F
 
+from recsys_spark.bridges.rule_store import RuleTables
 from recsys_spark.bridges.score import require_top_k_fits, score_pairs, split_by_pairs
 from recsys_spark.bridges.snapshot import take_snapshot
 from recsys_spark.errors import RecsysError
@@ -76,8 +78,9 @@ def items(spark, tmp_path_factory):
 def score(spark, items, *, users=None, partitions=2, top_k=12, rules=("keep", "drop"), user_block=8):
     rows = spark.createDataFrame(USERS if users is None else users, USERS_DDL).repartition(partitions)
     return score_pairs(
-        rows, items, top_k=top_k, seen_rules=rules, alpha=ALPHA, offset_b=OFFSET_B, user_block=user_block
-    )
+        rows, items, column="embedding", top_k=top_k, seen_rules=rules, alpha=ALPHA, offset_b=OFFSET_B,
+        user_block=user_block,
+    )  # fmt: skip
 
 
 def as_rows(scored):
@@ -85,7 +88,7 @@ def as_rows(scored):
     id_of = {idx: id_ for id_, idx, *_ in ITEMS}
     return sorted(
         (user_id, split, rule, id_of[idx], rank, score)
-        for user_id, split, rule, listed, scores in scored.collect()
+        for user_id, split, rule, listed, scores, _ in scored.collect()
         for rank, (idx, score) in enumerate(zip(listed, scores, strict=True), start=1)
     )
 
@@ -141,7 +144,9 @@ def test_the_columns_are_those_of_candidates(spark, items):
 def test_blocks_with_many_seen_items_are_split(monkeypatch):
     monkeypatch.setattr("recsys_spark.bridges.score.MAX_BLOCK_PAIRS", 5)
     seen = [[1, 2], None, [1, 2, 3], [], [4], [*range(9)], [1], []]
-    users = pa.RecordBatch.from_pydict({"seen": pa.array(seen, pa.list_(pa.int32()))})
+    blocked = [[], None, [], [], None, [], [], None]
+    lists = {name: pa.array(rows, pa.list_(pa.int32())) for name, rows in (("seen", seen), ("blocked", blocked))}
+    users = pa.RecordBatch.from_pydict(lists)
     blocks = [block.column("seen").to_pylist() for block in split_by_pairs(users)]
     assert blocks == [seen[:4], seen[4:5], seen[5:6], seen[6:]]
 
@@ -193,6 +198,109 @@ def test_two_model_versions_in_one_snapshot_are_named(spark, tmp_path):
     "changed", [{"seen_rules": ["skip"]}, {"seen_rules": []}, {"alpha": 0.0}, {"offset_b": np.inf}, {"user_block": 0}]
 )
 def test_refuses_settings_that_mean_nothing(spark, items, changed):
-    given = {"top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
+    given = {"column": "embedding", "top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
     with pytest.raises(ValueError, match="wanted"):
         score_pairs(spark.createDataFrame(USERS, USERS_DDL), items, **{**given, **changed})
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+RULED_DDL = f"{USERS_DDL}, seen_days array<int>, blocked array<int>, segment bigint"
+MOST = 3
+
+
+def make_ruled_world():
+    """USERS with ages of what they saw, blocked items and one of three segments; what is barred for each segment (some
+    items, none, nearly all), and a group for each item_idx."""
+    rng = np.random.default_rng(12)
+    item_idx = [idx for _, idx, *_ in ITEMS]
+    barred = {-7: {*item_idx[::3]}, 0: set(), 2**40: {*item_idx[5:]}}
+    groups = {idx: None if idx % 9 == 0 else idx % 7 for idx in item_idx}
+    users = []
+    for user_id, split, vector, seen in USERS:
+        days = None if seen is None else rng.integers(0, 60, len(seen)).tolist()
+        blocked = [None, [], [1, 3, 5], item_idx[:20]][len(users) % 4]
+        users.append((user_id, split, vector, seen, days, blocked, [*barred][len(users) % 3]))
+    return users, barred, groups
+
+
+RULED_USERS, BARRED, GROUP_OF = make_ruled_world()
+LIMITS = {"keep": 0, "drop for 30 days": 30, "drop": 10**9}
+
+
+def ruled_oracle(top_k, *, capped):
+    """(user_id, rule) -> item_ids and what the shortfall says: listed, barred, blocked, seen, over."""
+    found = {}
+    for user_id, _, vector, seen, days, blocked, segment in RULED_USERS:
+        cosines = [(float(np.dot(np.float64(item[3]), np.float64(vector))), item[0], item[1]) for item in ITEMS]
+        order = sorted((-s, id_.encode(), id_, idx) for s, id_, idx in cosines)
+        for rule, limit in LIMITS.items():
+            dropped = {idx for idx, age in zip(seen or [], days or [], strict=True) if age < limit}
+            listed, held, counts = [], {}, [0, 0, 0]
+            for *_, id_, idx in order:
+                reasons = [idx in BARRED[segment], idx in (blocked or []), idx in dropped]
+                group = GROUP_OF[idx] if capped else None
+                if any(reasons):
+                    counts[reasons.index(True)] += 1
+                elif len(listed) < top_k and (group is None or held.get(group, 0) < MOST):
+                    listed.append(id_)
+                    held[group] = held.get(group, 0) + 1
+            found[user_id, rule] = (listed, [len(listed), *counts, NUM_ITEMS - len(listed) - sum(counts)])
+    return found
+
+
+@pytest.fixture(scope="module")
+def rule_tables(spark, tmp_path_factory):
+    """Snapshots of SEGMENTS and ITEM_GROUPS."""
+    segments = []
+    for segment, barred in BARRED.items():
+        bits = np.zeros(2**15, dtype=np.uint8)
+        bits[[idx for _, idx, *_ in ITEMS if idx not in barred]] = 1
+        allowed = {0: bytearray(np.packbits(bits, bitorder="little").tobytes())}
+        segments.append((segment, allowed, {"stock": len(barred), "age": 0}))
+    tables = {
+        "SEGMENTS": (segments, "segment bigint, allowed map<int,binary>, barred_by map<string,bigint>"),
+        "ITEM_GROUPS": ([(idx, [group]) for idx, group in GROUP_OF.items()], "item_idx int, groups array<bigint>"),
+    }
+    snapshots = []
+    for name, (rows, ddl) in tables.items():
+        path = str(tmp_path_factory.mktemp("rules") / name)
+        spark.createDataFrame(rows, ddl).repartition(2).write.format("delta").save(path)
+        snapshots.append(take_snapshot(spark.read.format("delta").load(path), name, 0))
+    return snapshots
+
+
+def numbers_of(shortfall):
+    """What the words say: listed, barred, blocked, seen, over."""
+    words = ("of", "barred", "blocked", "left out by the seen rule", "left out by caps")
+    found = [re.search(rf"([\d,]+) {word}", shortfall) for word in words]
+    return [int(match[1].replace(",", "")) if match else 0 for match in found]
+
+
+@pytest.mark.parametrize("most", [(), (MOST,)], ids=["no caps", "capped"])
+@pytest.mark.parametrize("partitions, user_block, top_k", [(1, 100, 12), (3, 4, 12), (2, 8, 40)])
+def test_rules_leave_out_what_they_say_and_short_lists_say_why(
+    spark, items, rule_tables, most, partitions, user_block, top_k
+):
+    users = spark.createDataFrame(RULED_USERS, RULED_DDL).repartition(partitions)
+    scored = score_pairs(
+        users, items, column="embedding", rules=RuleTables(*rule_tables, most), top_k=top_k, seen_rules=(*LIMITS,),
+        alpha=ALPHA, offset_b=OFFSET_B, user_block=user_block,
+    ).collect()  # fmt: skip
+    wanted = ruled_oracle(top_k, capped=bool(most))
+    id_of = {idx: id_ for id_, idx, *_ in ITEMS}
+    found = {(row.user_id, row.seen_rule): [id_of[idx] for idx in row["items"]] for row in scored}
+    assert found == {key: listed for key, (listed, _) in wanted.items()}
+    short = {(row.user_id, row.seen_rule): row.shortfall for row in scored if row.shortfall is not None}
+    assert {key: numbers_of(text) for key, text in short.items()} == {
+        key: numbers for key, (listed, numbers) in wanted.items() if len(listed) < top_k
+    }
+    assert all(f" of {top_k}: of {NUM_ITEMS} items " in text for text in short.values())
+    assert any("85 barred (stock 85)" in text for text in short.values())
+
+
+def test_a_segment_without_a_row_is_named(spark, items, rule_tables):
+    users = spark.createDataFrame([("u", "test", USERS[0][2], [], [], [], 99)], RULED_DDL)
+    given = {"column": "embedding", "top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
+    with pytest.raises(PythonException, match=r"table SEGMENTS: wanted a row .* Run jobs/apply_rules\.py"):
+        score_pairs(users, items, rules=RuleTables(*rule_tables, ()), **given).collect()

@@ -241,6 +241,15 @@ def test_seen_items_are_those_before_each_rows_own_cut_off(spark):
     )
     had = [("u", 1, TRAIN), ("u", 1, TRAIN + DAY), ("u", 2, VALIDATION - MICRO), ("u", 3, VALIDATION), ("u", 4, TEST)]
     seen = with_seen_items(users, events(spark, [*had, ("new", 1, TEST), ("stranger", 1, TRAIN)]))
-    assert sorted((row.user_id, row.split, sorted(row.seen)) for row in seen.collect()) == [
+    rows = seen.collect()
+    assert sorted((row.user_id, row.split, sorted(row.seen)) for row in rows) == [
         ("new", "test", []), ("none", "test", []), ("u", "test", [1, 2, 3]), ("u", "validation", [1, 2]),
     ]  # fmt: skip
+    days = {(row.split, item): age for row in rows for item, age in zip(row.seen, row.seen_days, strict=True)}
+    assert days == {
+        ("validation", 1): (VALIDATION - TRAIN - DAY).days,
+        ("validation", 2): 0,
+        ("test", 1): (TEST - TRAIN - DAY).days,
+        ("test", 2): (TEST - VALIDATION).days,
+        ("test", 3): (TEST - VALIDATION).days,
+    }

@@ -33,7 +33,12 @@ def tables_written_by(job):
     """Names of the tables in `writes=(…)` of a job's Stage."""
     stages = [node for node in ast.walk(ast.parse(job.read_text())) if getattr(node, "func", None) is not None]
     keywords = [keyword for stage in stages if ast.unparse(stage.func) == "Stage" for keyword in stage.keywords]
-    return {name.id for keyword in keywords if keyword.arg == "writes" for name in keyword.value.elts}
+    return {
+        ast.unparse(name).removeprefix("t.")
+        for keyword in keywords
+        if keyword.arg == "writes"
+        for name in keyword.value.elts
+    }
 
 
 @pytest.mark.golden

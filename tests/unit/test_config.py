@@ -159,7 +159,7 @@ def test_without_base_yaml_one_problem_says_so(problems):
         ("train.epochs=1.5", "train.epochs: wanted a valid integer; found 1.5."),
         ("train.learning_rate=.nan", "train.learning_rate: wanted greater than 0; found NaN."),
         ("spark.spark.x=[1]", "spark.spark.x: wanted a text, a number, true or false; found [1]. Give one value."),
-        ("seen_rules=[keep, lose]", "seen_rules.1: wanted 'keep' or 'drop'; found \"lose\"."),
+        ("seen_rules=[keep, lose]", "seen_rules.1: wanted keep, drop, or drop for N days; found 'lose'."),
         ("split.test_start=20171204", "wanted a day or a moment; found 20171204. Write for example 2017-12-04."),
         ("split.test_start=soon", "wanted a day or a moment; found 'soon'. Write for example 2017-12-04."),
         ("events.timestamp.zone=berlin", "found 'berlin'. Did you mean 'Europe/Berlin'?"),

@@ -1,20 +1,21 @@
 """The scorer's memory is worked out beforehand, and the error names a setting that fits."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.errors import RecsysError
 
-NEED = Need(num_items=50_000, dim=128, top_k=100, num_rules=2)
+NEED = Need(num_items=50_000, dim=128, top_k=100, num_rules=2, num_segments=1, has_caps=False)
 
 
 def test_the_usual_block_fits_the_usual_worker():
     NEED.require_fit(4096, worker_mib=1024)
 
 
-@pytest.mark.parametrize("worker_mib", [520, 600, 1000])
+@pytest.mark.parametrize("worker_mib", [600, 700, 1000])
 def test_the_block_that_the_error_names_fits_and_its_double_does_not(worker_mib):
     with pytest.raises(
         RecsysError, match=r"score\.user_block: .* found 1,000,000 users, which need [\d,]+ MiB"
@@ -26,7 +27,9 @@ def test_the_block_that_the_error_names_fits_and_its_double_does_not(worker_mib)
         NEED.require_fit(2 * named + 1, worker_mib=worker_mib)
 
 
-@pytest.mark.parametrize("need", [NEED, Need(50_000_000, 128, 100, 2)], ids=["small catalogue", "large catalogue"])
+@pytest.mark.parametrize(
+    "need", [NEED, replace(NEED, num_items=50_000_000)], ids=["small catalogue", "large catalogue"]
+)
 def test_where_no_block_fits_the_error_names_a_worker_that_does(need):
     with pytest.raises(RecsysError) as raised:
         need.require_fit(4096, worker_mib=300)
@@ -37,6 +40,7 @@ def test_where_no_block_fits_the_error_names_a_worker_that_does(need):
 
 
 def test_every_size_costs():
-    larger = [Need(10**8, 128, 100, 2), Need(50_000, 129, 100, 2), Need(50_000, 128, 101, 2), Need(50_000, 128, 100, 3)]
+    changes = {"num_items": 10**8, "dim": 129, "top_k": 101, "num_rules": 3, "num_segments": 9, "has_caps": True}
+    larger = [replace(NEED, **{name: value}) for name, value in changes.items()]
     assert all(need.bytes_for(4096) > NEED.bytes_for(4096) for need in larger)
     assert NEED.bytes_for(4097) > NEED.bytes_for(4096)

@@ -1,0 +1,128 @@
+"""Lists that hold at most so many items of a group: of one category, of one seller.
+
+A capped list is what one gets by going down a user's whole order and passing over every item one of whose groups has
+its number already. The search finds the top of that order, longer than the list; users whose list is not full then are
+searched again, without the items of groups that have their number. Every round fills a list, ends the catalogue, or
+closes a group, so it ends, and nothing is assumed about how many items a group has.
+
+Axes: U users, K list length, F found keys, C caps, M items (places), N rows of the item matrix, B = N / 8 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys_spark.kernels.compiled import compiled
+from recsys_spark.kernels.exclusions import Exclusions
+from recsys_spark.kernels.item_matrix import Int32Array, Int64Array, ItemMatrix
+from recsys_spark.kernels.scan import NO_PAIR, KeyArray
+from recsys_spark.kernels.top_k import TopLists, Users
+
+FETCH: Final = 2
+"""Length of what is searched for, in lists."""
+
+MAX_BITS_BYTES: Final = 2**26
+"""Bits of barred items, of users that are searched again at a time: each has bits of its own."""
+
+Find = Callable[[Users, int, Exclusions], TopLists]
+
+
+class Caps(NamedTuple):
+    """`groups_CM` numbers each item's group (by place, from 0; -1: none) for each cap, `most_C` is what it allows."""
+
+    groups_CM: Int32Array
+    most_C: Int64Array
+
+
+def find_capped(
+    find: Find, users: Users, items: ItemMatrix, *, top_k: int, excluded: Exclusions, caps: Caps
+) -> TopLists:
+    """The capped list of every user; `find(users, length, excluded)` gives the lists without caps."""
+    length = min(FETCH * top_k, items.num_items)
+    keys_UK = np.full((excluded.num_users, top_k), NO_PAIR, dtype=np.uint64)
+    is_open_U = _extend(keys_UK, find(users, length, excluded), caps)
+    for open_S in _portions(np.flatnonzero(is_open_U), len(items.steps_ND) // 8):
+        while len(open_S):
+            keys_SK = keys_UK[open_S]
+            rest = _without_closed(excluded.of_users(open_S), keys_SK, items, caps)
+            is_open_S = _extend(keys_SK, find(users.of_rows(open_S), length, rest), caps)
+            keys_UK[open_S] = keys_SK
+            open_S = open_S[is_open_S]
+    return TopLists(keys_UK)
+
+
+def _portions(users_S: Int64Array, bytes_of_user: int) -> Iterator[Int64Array]:
+    size = max(1, MAX_BITS_BYTES // max(1, bytes_of_user))
+    return (users_S[start : start + size] for start in range(0, len(users_S), size))
+
+
+def _without_closed(excluded: Exclusions, keys_UK: KeyArray, items: ItemMatrix, caps: Caps) -> Exclusions:
+    """The exclusions, and for each user what is listed already and the groups that have their number."""
+    bits_UB = np.zeros((excluded.num_users, len(items.steps_ND) // 8), dtype=np.uint8)
+    if len(excluded.barred_GB):
+        bits_UB |= excluded.barred_GB[excluded.segments_U]
+    _bar_closed(bits_UB, keys_UK, caps.groups_CM, caps.most_C, items.place_N)
+    return excluded.barring(np.arange(excluded.num_users), bits_UB)
+
+
+def _extend(keys_UK: KeyArray, found: TopLists, caps: Caps) -> npt.NDArray[np.bool_]:
+    """Grow the lists by what was found, in place; whose list is neither full nor at the end of the catalogue."""
+    _extend_lists(keys_UK, found.keys_UK, caps.groups_CM, caps.most_C)
+    is_open_U: npt.NDArray[np.bool_] = (keys_UK[:, -1] == NO_PAIR) & (found.keys_UK[:, -1] != NO_PAIR)
+    return is_open_U
+
+
+@compiled
+def _extend_lists(
+    keys_UK: KeyArray, found_UF: KeyArray, groups_CM: npt.NDArray[np.int32], most_C: npt.NDArray[np.int64]
+) -> None:
+    for u in range(len(keys_UK)):
+        count = 0
+        while count < keys_UK.shape[1] and keys_UK[u, count] != NO_PAIR:
+            count += 1
+        for key in found_UF[u]:
+            if count == keys_UK.shape[1] or key == NO_PAIR:
+                break
+            is_open = True
+            for cap in range(len(most_C)):
+                group, num_listed = groups_CM[cap, np.uint32(key)], 0
+                if group >= 0:
+                    for k in range(count):
+                        num_listed += groups_CM[cap, np.uint32(keys_UK[u, k])] == group
+                    is_open &= num_listed < most_C[cap]
+            if is_open:
+                keys_UK[u, count] = key
+                count += 1
+
+
+@compiled
+def _bar_closed(
+    bits_UB: npt.NDArray[np.uint8],
+    keys_UK: KeyArray,
+    groups_CM: npt.NDArray[np.int32],
+    most_C: npt.NDArray[np.int64],
+    places_N: npt.NDArray[np.uint32],
+) -> None:
+    """Bar each user's listed items, and all items of the groups of which the list holds as many as it may."""
+    num_items = groups_CM.shape[1]
+    counts_CG = np.zeros((len(most_C), groups_CM.max() + 2), dtype=np.int64)  # the last one: no group, group -1
+    is_listed_M = np.zeros(num_items, dtype=np.bool_)
+    for u in range(len(keys_UK)):
+        counts_CG[:] = 0
+        is_listed_M[:] = False
+        for key in keys_UK[u]:
+            if key != NO_PAIR:
+                is_listed_M[np.uint32(key)] = True
+                for cap in range(len(most_C)):
+                    counts_CG[cap, groups_CM[cap, np.uint32(key)]] += 1
+        for row in range(num_items):
+            place = places_N[row]
+            is_barred = is_listed_M[place]
+            for cap in range(len(most_C)):
+                group = groups_CM[cap, place]
+                is_barred |= (group >= 0) & (counts_CG[cap, group] >= most_C[cap])
+            bits_UB[u, row >> 3] |= np.uint8(is_barred) << np.uint8(row & 7)
