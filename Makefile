@@ -72,6 +72,9 @@ bench-score: setup ## measure scoring against the fastest product, peers and Spa
 bench-embed: setup ## time the embedding of product texts against other ways (about 8 minutes)
 	@$(WITH_JARS); env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benchmarks.embed $(ARGS)
 
+bench-rules: setup ## try every kind of rule on the warehouse of `make run` (about 8 minutes)
+	@$(WITH_JARS); python -m benchmarks.rules $(ARGS)
+
 # The same files give the same bytes: names sorted by zipfile, one date, one mode.
 package: setup ## build dist/recsys_spark.zip for spark-submit --py-files
 	@rm -rf build/package && mkdir -p build/package dist
