@@ -37,7 +37,7 @@ SUBMIT = spark-submit --master 'local[*]' --driver-memory 4g \
 	--jars "$$RECSYS_DELTA_JARS" \
 	--driver-java-options '-Dlog4j2.configurationFile=$(CURDIR)/conf/log4j2.properties'
 
-.PHONY: help setup doctor run submit test lint bench-score bench-embed bench-gpu package lock clean prune
+.PHONY: help setup doctor run submit test lint bench-score bench-embed bench-gpu bench-rules package lock clean prune
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-embed: setup ## time the embedding of product texts against other ways (ab
 
 bench-gpu: setup ## measure search, embedding and training on a GPU where there is one (about 3 minutes)
 	@python -m benchmarks.gpu $(ARGS)
+
+bench-rules: setup ## try every kind of rule on the warehouse of `make run` (about 8 minutes)
+	@$(WITH_JARS); python -m benchmarks.rules $(ARGS)
 
 # The same files give the same bytes: names sorted by zipfile, one date, one mode.
 package: setup ## build dist/recsys_spark.zip for spark-submit --py-files

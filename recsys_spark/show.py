@@ -19,7 +19,7 @@ from recsys_spark import columns as c
 from recsys_spark.config import Config, load_config
 from recsys_spark.errors import RecsysError, problem
 from recsys_spark.report.samples import DAY, recent_events, with_text
-from recsys_spark.tables.catalog import EVENTS, ITEM_TEXT, RECOMMENDATIONS
+from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEM_TEXT, RECOMMENDATIONS
 from recsys_spark.tables.session import build_session
 from recsys_spark.tables.store import Store
 
@@ -106,6 +106,9 @@ def describe_user(spark: SparkSession, config: Config, *, user_id: str, num_rows
     parts = [title, "", *_describe_history(past)]
     for rule in sorted({row[c.SEEN_RULE] for row in listed}, reverse=True):
         parts += ["", *_describe_list(_RULES.get(rule, rule), [row for row in listed if row[c.SEEN_RULE] == rule])]
+    is_short = is_run & is_user & (F.col(c.SPLIT) == "test") & F.col(c.SHORTFALL).isNotNull()
+    for row in store.read(CANDIDATES).where(is_short).orderBy(F.col(c.SEEN_RULE).desc()).collect():
+        parts += ["", f"The model's candidates, {row[c.SEEN_RULE]}: {row[c.SHORTFALL]}"]
     if not listed:
         why = "run jobs/rank.py" if past else "there is no event before the cut-off"
         parts += ["", f"No list of run {config.run.id}: {why}."]

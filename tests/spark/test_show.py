@@ -38,6 +38,8 @@ def test_history_and_both_lists_of_a_user(spark, config):
         "             fits",
         "  2  3.0000  item e",
         "             fits",
+        "",
+        "The model's candidates, keep: 1 of 3: of 9 items 8 blocked",
     ]
 
 
