@@ -166,14 +166,14 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
     excluded = {rule: exclude(users, rule, items, segments) for rule in settings.seen_rules}
     if rules and rules.most:
         caps = share_caps(rules.groups, rules.most, *source)
-        find = partial(_search, items=items, source=source)
+        find = partial(search, items=items)
         lists = {
             rule: find_capped(find, ready, items, top_k=settings.top_k, excluded=without, caps=caps)
             for rule, without in excluded.items()
         }
     else:
         widest = excluded[max(settings.seen_rules, key=days_dropped)]
-        fewest = _search(ready, settings.top_k, widest, items=items, source=source)
+        fewest = search(ready, settings.top_k, widest, items=items)
         lists = {
             rule: readmit(fewest, ready, items, widest.pairs_beyond(without)) for rule, without in excluded.items()
         }
@@ -182,21 +182,19 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
         yield _lists_as_batch(top, rule, why, users, items, settings)
 
 
-def _search(
-    users: Users, top_k: int, excluded: Exclusions, *, items: ItemMatrix, source: tuple[Snapshot, str]
-) -> TopLists:
+def search(users: Users, top_k: int, excluded: Exclusions, *, items: ItemMatrix) -> TopLists:
     """On the task's GPU where there is one, else by the processor's fastest products: the lists are the same."""
     if torch.cuda.is_available():
         task = TaskContext.get()
         given = task.resources().get("gpu") if task else None  # what Spark gave this task, if it hands out GPUs
         device = torch.device("cuda", int(given.addresses[0]) if given else 0)
-        return find_top_k_on(users.vectors_UD, _items_on_gpu(*source, device), top_k=top_k, excluded=excluded)
+        return find_top_k_on(users.vectors_UD, _on_gpu(items, device), top_k=top_k, excluded=excluded)
     return find_top_k(users, items, top_k=top_k, products=fastest_products(items.dim), excluded=excluded)
 
 
 @lru_cache(maxsize=1)  # sent once per worker process
-def _items_on_gpu(items: Snapshot, column: str, device: torch.device) -> DeviceItems:
-    return DeviceItems.of(share_item_matrix(items, column), device)
+def _on_gpu(items: ItemMatrix, device: torch.device) -> DeviceItems:
+    return DeviceItems.of(items, device)
 
 
 def _lists_as_batch(

@@ -13,6 +13,7 @@ whole 4-byte words, I item_idx, P places.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -46,7 +47,8 @@ class CoarseVectors(NamedTuple):
     error_N: Float32Array
 
 
-class ItemMatrix(NamedTuple):
+@dataclass(frozen=True, eq=False)  # equal to itself only, so that what is made of it can be kept by it
+class ItemMatrix:
     """M items in shuffled order, padded with zero vectors to N rows (see the module's docstring).
 
     `place_N` is an item's number in the order of the item_ids, which decides ties; `idx_of_place_M` gives its
