@@ -181,5 +181,6 @@ def _wrong_rows(file: SnapshotFile, found: int) -> RecsysError:
         wanted=f"{file.rows:,} rows, as Spark counted in the snapshot",
         found=f"{found:,} rows in the file",
         do="Deletion vectors are on (switch them off, then REORG TABLE … APPLY (PURGE)), the snapshot was"
-        " filtered on a column that is no partition column, or the file was changed.",
+        " filtered on a column that is no partition column (in a table of an older release: remove it and run its job"
+        " again), or the file was changed.",
     )

@@ -201,7 +201,7 @@ USER_EMBEDDINGS: Final = Table(
     key=(c.USER_ID, c.AS_OF, c.SPLIT, c.MODEL_VERSION),
     written_by="jobs/embed_users.py",
     slice_by=(c.MODEL_VERSION,),
-    partition_by=(c.MODEL_VERSION,),
+    partition_by=(c.MODEL_VERSION, c.SPLIT),
 )
 
 USER_RULES: Final = Table(

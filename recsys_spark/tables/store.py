@@ -104,7 +104,15 @@ class Store:
             writer = sound.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
             if table.slice_by and is_there:
                 writer = writer.option("replaceWhere", _condition(table, slice_values))
-            writer.save(self.path(table))
+            try:
+                writer.save(self.path(table))
+            except AnalysisException as error:  # the columns are those of the contract
+                raise problem(
+                    f"table {table.name}",
+                    wanted=f"partitions by {', '.join(table.partition_by) or 'nothing'}",
+                    found=cause_of(error),
+                    do=f"Another release wrote {self.path(table)}: remove it, run {table.written_by}.",
+                ) from error
         return self._newest_commit(table, count)
 
     def update(self, table: Table, changed: DataFrame, gone: DataFrame, slice_values: Mapping[str, str]) -> Commit:

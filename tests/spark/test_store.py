@@ -208,6 +208,18 @@ def test_a_table_of_another_shape_is_neither_read_nor_replaced(spark, tmp_path):
         )
 
 
+def test_a_table_of_other_partitions_is_not_replaced(spark, tmp_path):
+    store = Store(spark, str(tmp_path))
+    store.replace(replace(SALES, slice_by=(), partition_by=()), stock(spark, ("north", 1, 1.0)), {})
+    with pytest.raises(RecsysError) as raised:
+        store.replace(SALES, sales(spark, (1, 2.0)), {"shop": "north"})
+    message = str(raised.value)
+    assert message.startswith("table SALES: wanted partitions by shop; found ")
+    assert "Partition columns do not match" in message
+    assert message.endswith(f". Another release wrote {tmp_path}/sales: remove it, run jobs/sell.py.")
+    assert rows_of(store.read(SALES)) == [("north", 1, 1.0)]
+
+
 def test_a_file_that_breaks_while_it_is_read_is_named(spark, refused, tmp_path):
     sales(spark, (1, 1.0)).coalesce(1).write.parquet(str(tmp_path / "in"))
     rows = spark.read.parquet(str(tmp_path / "in"))
