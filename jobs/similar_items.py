@@ -2,24 +2,32 @@
 
 import sys
 
+from recsys_spark import columns as c
 from recsys_spark.bridges.score import require_top_k_fits
 from recsys_spark.bridges.similar import similar_items
+from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.models import find_model
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, MODELS, SIMILAR_ITEMS
+from recsys_spark.tables.store import first_row
 
 
 def run(context: Context) -> None:
-    settings = context.config.similar
+    settings, top_k = context.config.score, context.config.similar.top_k
     model = find_model(context.read_slice(MODELS, run_id=context.config.run.id))
+    embeddings = context.read_slice(ITEM_EMBEDDINGS, model_version=model.version)
     items = context.snapshot(ITEM_EMBEDDINGS, model_version=model.version)
-    require_top_k_fits(settings.top_k, items.rows, setting="similar.top_k")
-    lists = similar_items(
-        context.read_slice(ITEM_EMBEDDINGS, model_version=model.version),
-        items,
-        top_k=settings.top_k,
-        item_block=context.config.score.user_block,
+    require_top_k_fits(top_k, items.rows, setting="similar.top_k")
+    need = Need(
+        num_items=items.rows,
+        dim=len(first_row(embeddings)[c.EMBEDDING]),
+        top_k=top_k,
+        num_rules=1,
+        num_segments=0,
+        has_caps=False,
     )
+    need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
+    lists = similar_items(embeddings, items, top_k=top_k, item_block=settings.user_block)
     context.replace(SIMILAR_ITEMS, lists, model_version=model.version)
 
 
@@ -28,7 +36,7 @@ STAGE = Stage(
     run=run,
     reads=(ITEM_EMBEDDINGS, MODELS),
     writes=(SIMILAR_ITEMS,),
-    sections=("run.id", "similar", "score.user_block"),
+    sections=("run.id", "similar.top_k", "score.user_block", "score.worker_mib"),
 )
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ MAX_BLOCK_PAIRS: Final = 2**20
 _LIBRARY_BYTES: Final = 400 * 2**20
 """Private memory of a worker with torch, numba and pyarrow loaded and the loops compiled: 333 MiB were measured."""
 
-_ID_BYTES: Final = 100
-"""Per item while a machine's first worker orders the ids: two copies of an id of 24 bytes, its number, its place."""
+_PLACE_BYTES: Final = 52
+_USUAL_ID_BYTES: Final = 24
+"""Per item while a machine's first worker orders the ids: its number and its place, and two copies of its id."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,16 @@ class Need:
     num_rules: int
     num_segments: int
     has_caps: bool
+    longest_id: int = 0
+    """Bytes of the longest id, where lists hold ids and not numbers."""
 
     def bytes_for(self, user_block: int) -> int:
         """The libraries, and then either the building of the item matrix or a block: the search, and in Arrow its users
-        (vectors and seen items, as they came and joined) and lists (20 bytes a listed item and rule), and the pairs
-        that each rule excludes; with caps, the bits of users who are searched for again."""
+        (vectors and seen items, as they came and joined) and lists (20 bytes a listed item and rule; its id
+        twice), and the pairs that each rule excludes; with caps, the bits of users who are searched for again."""
+        listed = 32 + 2 * self.longest_id if self.longest_id else 20
         of_arrow = (
-            user_block * (8 * self.dim + 20 * self.top_k * self.num_rules + 64)
+            user_block * (8 * self.dim + listed * self.top_k * self.num_rules + 64)
             + (16 + 16 * self.num_rules) * MAX_BLOCK_PAIRS
         )
         of_search = search_bytes(
@@ -46,7 +50,8 @@ class Need:
             num_segments=self.num_segments,
         )
         of_search += MAX_BITS_BYTES + self.num_items // 8 if self.has_caps else 0
-        return _LIBRARY_BYTES + max(of_arrow + of_search, _ID_BYTES * self.num_items)
+        of_order = self.num_items * (_PLACE_BYTES + 2 * max(self.longest_id, _USUAL_ID_BYTES))
+        return _LIBRARY_BYTES + max(of_arrow + of_search, of_order)
 
     def require_fit(self, user_block: int, *, worker_mib: int) -> None:
         """Raise the typed error when a block of users cannot fit a worker; it names a block, or a size, that does."""

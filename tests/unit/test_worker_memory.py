@@ -44,3 +44,10 @@ def test_every_size_costs():
     larger = [replace(NEED, **{name: value}) for name, value in changes.items()]
     assert all(need.bytes_for(4096) > NEED.bytes_for(4096) for need in larger)
     assert NEED.bytes_for(4097) > NEED.bytes_for(4096)
+
+
+def test_lists_of_ids_cost_their_longest_id_when_listed_and_when_ordered():
+    short, long = (replace(NEED, longest_id=length) for length in (36, 100))
+    assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 36) * 4096 * NEED.top_k * NEED.num_rules
+    short, long = (replace(need, num_items=10**8) for need in (short, long))
+    assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 36) * 10**8
