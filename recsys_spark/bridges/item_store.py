@@ -1,9 +1,12 @@
-"""The item matrix of a snapshot, built once per machine and mapped into every Python worker on it.
+"""The matrix of a snapshot's vectors, built once per machine and mapped into every Python worker on it.
 
 The first worker that needs it reads the snapshot, block by block, into files under the machine's temporary folder;
 the others wait, then map the same files, whose pages the operating system shares and, when memory is short, drops and
 reads again. So a catalogue may be larger than a worker's memory, and than the machine's. TMPDIR says where the files
 lie: a local disk. A matrix that nobody has opened for a day goes when the next one is built.
+
+Items are listed by the numbers that the catalogue gave them. Users have none: in their matrix a user's number is the
+place of the id among all ids, and the sorted ids are mapped beside it.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from recsys_spark.kernels.item_matrix import Int64Array, ItemMatrix, ItemMatrixB
 _FORMAT: Final = "1"
 """Part of a matrix's name: raise it when kernels/item_matrix.py writes something else."""
 
+_IDS: Final = "ids.arrow"
 _BLOCK_ROWS: Final = 2**13
 _KEEP_SECONDS: Final = 24 * 3600
 
@@ -45,8 +49,29 @@ def share_item_matrix(items: Snapshot, column: str) -> ItemMatrix:
     Raises the typed error when an item_id comes twice, when vectors are null or of unequal width, when the disk is
     too small, and what `read_batches` raises; ValueError for vectors off the grid.
     """
-    name = name_on_shelf(items, _FORMAT, column)
-    return open_item_matrix(on_shelf(name, lambda folder: _build(items, column, folder)))
+
+    def build(folder: Path) -> None:
+        places_M, _ = _order_ids(items, c.ITEM_ID)
+        batches = read_batches(items, [c.ITEM_IDX], _BLOCK_ROWS)
+        item_idx_M = np.concatenate([batch.column(0).to_numpy() for batch in batches]).astype(np.int64)
+        _write_matrix(folder, items, column, places_M, item_idx_M)
+
+    return open_item_matrix(on_shelf(name_on_shelf(items, _FORMAT, column), build))
+
+
+@lru_cache(maxsize=1)  # one mapping per worker process
+def share_user_matrix(users: Snapshot) -> tuple[ItemMatrix, pa.Array]:
+    """The matrix of USER_EMBEDDINGS rows (user_id, embedding) of one model version and split, and the user_id of each
+    number in it. Errors are those of `share_item_matrix`.
+    """
+
+    def build(folder: Path) -> None:
+        places_M, sorted_ids = _order_ids(users, c.USER_ID)
+        _write_ids(folder, sorted_ids)
+        _write_matrix(folder, users, c.EMBEDDING, places_M, places_M)
+
+    folder = on_shelf(name_on_shelf(users, _FORMAT, c.EMBEDDING), build)
+    return open_item_matrix(folder), _open_ids(folder)
 
 
 def on_shelf(name: str, build: Callable[[Path], None]) -> Path:
@@ -93,39 +118,50 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(items: Snapshot, column: str, folder: Path) -> None:
-    places_M, item_idx_M = _order_items(items)
-    builder, width = None, None
-    for batch in read_batches(items, [column], _BLOCK_ROWS):
-        where = f"table {items.table}, version {items.version}"
-        vectors_ND = decode_vectors(batch.column(0), f"{where}, column {column}", width=width)
-        if builder is None:
-            width = vectors_ND.shape[1]
-            _require_room(folder, item_bytes(len(places_M), width))
-            builder = ItemMatrixBuilder(places_M, item_idx_M, dim=width, folder=folder)
-        builder.add(vectors_ND)
-    if builder is not None:
-        builder.finish()
-
-
-def _order_items(items: Snapshot) -> tuple[Int64Array, Int64Array]:
-    """Each item's place among the ids sorted by their UTF-8 bytes, as Spark sorts them, and its item_idx."""
-    batches = list(read_batches(items, [c.ITEM_ID, c.ITEM_IDX], _BLOCK_ROWS))
+def _order_ids(source: Snapshot, column: str) -> tuple[Int64Array, pa.Array]:
+    """Each row's place among the ids sorted by their UTF-8 bytes, as Spark sorts them, and the sorted ids."""
     # Large strings: all ids of a catalogue may be more than the 2 GiB that Arrow's plain strings address.
+    batches = read_batches(source, [column], _BLOCK_ROWS)
     ids = pa.concat_arrays([batch.column(0).cast(pa.large_string()) for batch in batches])
     order_M = pc.sort_indices(ids).to_numpy()
     sorted_ids = ids.take(pa.array(order_M))
     num_distinct = len(ids) and 1 + pc.sum(pc.not_equal(sorted_ids[1:], sorted_ids[:-1])).as_py()
     if ids.null_count or num_distinct != len(ids):
         raise problem(
-            f"table {items.table}, version {items.version}",
-            wanted=f"one row for each {c.ITEM_ID}",
+            f"table {source.table}, version {source.version}",
+            wanted=f"one row for each {column}",
             found=f"{len(ids):,} rows, {num_distinct:,} distinct ids, {ids.null_count:,} null",
-            do="Take the snapshot of one model version (one partition).",
+            do="Take the snapshot of one model version (one partition), of users one split too.",
         )
     places_M = np.empty(len(ids), dtype=np.int64)
     places_M[order_M] = np.arange(len(ids))
-    return places_M, np.concatenate([batch.column(1).to_numpy() for batch in batches]).astype(np.int64)
+    return places_M, sorted_ids
+
+
+def _write_matrix(folder: Path, source: Snapshot, column: str, places_M: Int64Array, numbers_M: Int64Array) -> None:
+    builder, width = None, None
+    for batch in read_batches(source, [column], _BLOCK_ROWS):
+        where = f"table {source.table}, version {source.version}"
+        vectors_ND = decode_vectors(batch.column(0), f"{where}, column {column}", width=width)
+        if builder is None:
+            width = vectors_ND.shape[1]
+            _require_room(folder, item_bytes(len(places_M), width))
+            builder = ItemMatrixBuilder(places_M, numbers_M, dim=width, folder=folder)
+        builder.add(vectors_ND)
+    if builder is not None:
+        builder.finish()
+
+
+def _write_ids(folder: Path, sorted_ids: pa.Array) -> None:
+    _require_room(folder, sorted_ids.nbytes)
+    batch = pa.RecordBatch.from_pydict({c.USER_ID: sorted_ids})
+    with pa.OSFile(str(folder / _IDS), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _open_ids(folder: Path) -> pa.Array:
+    """The sorted ids, mapped and not read."""
+    return pa.ipc.open_file(pa.memory_map(str(folder / _IDS))).get_batch(0).column(0)
 
 
 def _require_room(folder: Path, num_bytes: int) -> None:

@@ -1,21 +1,35 @@
-"""Item to item: the scorer with items in the users' place, each of which has "seen" itself."""
+"""Item to item and user to user: the scorer's search with those who are to be listed in the place of the users.
+
+An item is kept out of its own list as if it had "seen" itself. A user has no number to be kept out by: one place more
+is searched for, and the user is taken out of what was found.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import Final
 
-from pyspark.sql import DataFrame
+import numpy as np
+import pyarrow as pa
+import torch
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.bridges.score import score_pairs
-from recsys_spark.bridges.snapshot import Snapshot
+from recsys_spark.bridges.item_store import share_user_matrix
+from recsys_spark.bridges.score import score_pairs, search
+from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN
+from recsys_spark.bridges.vectors import decode_vectors, encode_lists
+from recsys_spark.kernels.exclusions import Exclusions
+from recsys_spark.kernels.top_k import Users
 from recsys_spark.seen_rules import DROP
 
 KINDS: Final = {"both": c.EMBEDDING, "text": c.TEXT_EMBEDDING, "behaviour": c.BEHAVIOUR_EMBEDDING}
 """Kind of similarity -> the vectors it compares."""
+
+_FOUND_SCHEMA: Final = f"{c.USER_ID} string, {c.USERS} array<string>, {c.SCORES} array<double>"
 
 
 def similar_items(embeddings: DataFrame, items: Snapshot, *, top_k: int, item_block: int) -> DataFrame:
@@ -26,6 +40,26 @@ def similar_items(embeddings: DataFrame, items: Snapshot, *, top_k: int, item_bl
     """
     lists = [_lists_of_kind(embeddings, items, kind, top_k=top_k, item_block=item_block) for kind in KINDS]
     return reduce(DataFrame.unionByName, lists)
+
+
+def similar_users(embeddings: DataFrame, users: Snapshot, *, top_k: int, user_block: int) -> DataFrame:
+    """user_id, users and scores: for every user the exact best `top_k` others with a cosine above 0.
+
+    `embeddings` are rows of USER_EMBEDDINGS of one model version and split, `users` is the snapshot of the same rows.
+    Equal scores stand in the order of user_id. Raises what `share_user_matrix` raises, in the workers.
+    """
+
+    def find(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        torch.set_num_threads(1)  # a worker's share of the machine, as in bridges/score.py
+        for block in rebatch(batches, user_block):
+            yield _find_users(block, users, top_k=top_k + 1)
+
+    def is_other(found: Column) -> Column:
+        return (found[c.USERS] != F.col(c.USER_ID)) & (found[c.SCORES] > 0)
+
+    found = embeddings.select(c.USER_ID, c.EMBEDDING).mapInArrow(find, _FOUND_SCHEMA)
+    others = F.slice(F.filter(F.arrays_zip(c.USERS, c.SCORES), is_other), 1, top_k)
+    return found.select(c.USER_ID, others[c.USERS].alias(c.USERS), others[c.SCORES].alias(c.SCORES))
 
 
 def _lists_of_kind(embeddings: DataFrame, items: Snapshot, kind: str, *, top_k: int, item_block: int) -> DataFrame:
@@ -46,3 +80,18 @@ def _lists_of_kind(embeddings: DataFrame, items: Snapshot, kind: str, *, top_k: 
         F.slice(c.ITEMS, 1, num_similar).alias(c.ITEMS),
         F.slice(c.SCORES, 1, num_similar).alias(c.SCORES),
     )
+
+
+def _find_users(block: pa.RecordBatch, users: Snapshot, *, top_k: int) -> pa.RecordBatch:
+    """The best `top_k` users for each of the block, themselves among them, as columns of _FOUND_SCHEMA."""
+    matrix, ids = share_user_matrix(users)
+    where = f"users to compare, column {c.EMBEDDING}"
+    ready = Users.of(decode_vectors(block.column(c.EMBEDDING), where, width=matrix.dim), dim=matrix.dim)
+    top = search(ready, top_k, Exclusions.none(len(block)), items=matrix)
+    listed = ids.take(pa.array(top.places_P)).cast(pa.string())
+    columns = {
+        c.USER_ID: block.column(c.USER_ID),
+        c.USERS: encode_lists(listed, top.counts_U),
+        c.SCORES: encode_lists(pa.array(top.scores_P.astype(np.float64)), top.counts_U),
+    }
+    return pa.RecordBatch.from_pydict(columns)

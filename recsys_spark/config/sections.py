@@ -178,6 +178,7 @@ class ScoreConfig(Section):
 
 class SimilarConfig(Section):
     top_k: Count
+    top_users: Count
 
 
 class RuleSourceConfig(SourceConfig):

@@ -296,6 +296,22 @@ SIMILAR_ITEMS: Final = Table(
     checks={"a score for every item": "size(items) = size(scores)"},
 )
 
+SIMILAR_USERS: Final = Table(
+    name="SIMILAR_USERS",
+    meaning="The exact most similar other users of one user as of the test cut-off, by one model version.",
+    columns=(
+        _MODEL_VERSION,
+        _USER_ID,
+        Column(c.USERS, "array<string>", "user_id, most similar first; equal ones by user_id ascending"),
+        Column(c.SCORES, "array<double>", "their cosines, above 0"),
+    ),
+    key=(c.MODEL_VERSION, c.USER_ID),
+    written_by="jobs/similar_users.py",
+    slice_by=(c.MODEL_VERSION,),
+    partition_by=(c.MODEL_VERSION,),
+    checks={"a score for every user": "size(users) = size(scores)"},
+)
+
 BLENDS: Final = Table(
     name="BLENDS",
     meaning="How well one blend of counting and two towers ranked the validation window.",
@@ -380,6 +396,6 @@ RUNS: Final = Table(
 
 TABLES: Final = (
     EVENTS, EVENTS_REJECTED, ITEMS, ITEMS_REJECTED, ITEM_INDEX, ITEM_TEXT, SEQUENCES, MODELS, ITEM_EMBEDDINGS,
-    USER_EMBEDDINGS, USER_RULES, SEGMENTS, ITEM_GROUPS, CANDIDATES, SIMILAR_ITEMS, BLENDS, RECOMMENDATIONS, METRICS,
-    RUNS,
+    USER_EMBEDDINGS, USER_RULES, SEGMENTS, ITEM_GROUPS, CANDIDATES, SIMILAR_ITEMS, SIMILAR_USERS, BLENDS,
+    RECOMMENDATIONS, METRICS, RUNS,
 )  # fmt: skip

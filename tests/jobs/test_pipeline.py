@@ -18,6 +18,7 @@ from recsys_spark.tables.catalog import (
     RUNS,
     SEQUENCES,
     SIMILAR_ITEMS,
+    SIMILAR_USERS,
 )
 from recsys_spark.tables.store import Store
 
@@ -128,6 +129,16 @@ def test_similar_items_are_listed_by_every_kind_of_vector(place, store, second_r
     assert done.returncode == 0, done.stdout[-4000:]
     lists = store.read(SIMILAR_ITEMS).groupBy("kind").agg(F.count("*").alias("n"), F.max(F.size("items")).alias("most"))
     assert {(row.kind, row.n, row.most) for row in lists.collect()} == {(kind, 60, 5) for kind in KINDS}
+
+
+def test_similar_users_are_listed_when_the_job_is_submitted(place, store, second_run):
+    assert store.version(SIMILAR_USERS) is None
+    done = place.submit("similar_users", "--set", "similar.top_users=5")
+    assert done.returncode == 0, done.stdout[-4000:]
+    lists = {row.user_id: row.users for row in store.read(SIMILAR_USERS).collect()}
+    users = {f"u{user:02d}" for user in range(24)}
+    assert lists.keys() == users
+    assert all(len(others) == 5 and set(others) <= users - {user} for user, others in lists.items())
 
 
 def test_a_list_longer_than_the_catalogue_says_what_fits(place, second_run):
