@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 
@@ -14,8 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     land = commands.add_parser("land", help="write a sample data set to a landing folder")
     land.add_argument("--dataset", choices=["complete_journey"], required=True)
     land.add_argument("--to", type=Path, required=True)
-    show = commands.add_parser("show", help="print a user's history and recommendations")
-    show.add_argument("--user", required=True, metavar="ID", help="the user, as the source names them")
+    show = commands.add_parser("show", help="print a user's history and recommendations, or an item and similar ones")
+    whom = show.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--user", metavar="ID", help="the user, as the source names them")
+    whom.add_argument("--item", metavar="ID", help="the item, as the source names it")
     show.add_argument("--conf-file", action="append", default=[], metavar="FILE", help="default: those of conf/")
     show.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="a single value; wins over files")
     show.add_argument("--limit", type=_as_limit, metavar="N", help="rows per list; default: report.history_shown")
@@ -33,9 +36,13 @@ def _run(parsed: argparse.Namespace, rest: list[str]) -> int:
 
         return examine(rest)
     if parsed.command == "show":
-        from recsys_spark.show import main as show
+        from recsys_spark import show
 
-        return show(parsed.user, conf_files=parsed.conf_file, settings=parsed.set, num_rows=parsed.limit)
+        of_user, of_item = show.describe_user, show.describe_item
+        describe = (
+            partial(of_user, user_id=parsed.user) if parsed.item is None else partial(of_item, item_id=parsed.item)
+        )
+        return show.main(describe, conf_files=parsed.conf_file, settings=parsed.set, num_rows=parsed.limit)
     from recsys_spark.datasets.complete_journey import land
 
     land(parsed.to)

@@ -1,4 +1,4 @@
-"""`python -m recsys_spark show --user ID`: one user's history and lists in the terminal."""
+"""`python -m recsys_spark show --user ID` or `--item ID`: a user's history and lists, an item and what is like it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,18 @@ from recsys_spark import columns as c
 from recsys_spark.config import Config, load_config
 from recsys_spark.errors import RecsysError, problem
 from recsys_spark.report.samples import DAY, recent_events, with_text
-from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEM_TEXT, RECOMMENDATIONS
+from recsys_spark.tables.catalog import (
+    CANDIDATES,
+    EVENTS,
+    ITEM_INDEX,
+    ITEM_TEXT,
+    ITEMS,
+    MODELS,
+    RECOMMENDATIONS,
+    SIMILAR_ITEMS,
+    SIMILAR_USERS,
+)
+from recsys_spark.tables.contract import Table
 from recsys_spark.tables.session import build_session
 from recsys_spark.tables.store import Store
 
@@ -27,10 +38,18 @@ _WIDTH: Final = 100
 _USUAL_FILES: Final = ("conf/base.yaml", "conf/local.yaml", "conf/datasets/complete_journey.yaml")
 _JARS_CACHE: Final = ".cache/recsys_spark/jars"
 _RULES: Final = {"keep": "RECOMMENDED, any item", "drop": "RECOMMENDED, only items never had before"}
+_KINDS: Final = {
+    "both": "SIMILAR, as the model sees items",
+    "text": "SIMILAR by text alone",
+    "behaviour": "SIMILAR by behaviour alone",
+}
 
 
-def main(user_id: str, *, conf_files: Sequence[str], settings: Sequence[str], num_rows: int | None) -> int:
-    """Print the user; what the caller can mend becomes its message and exit code 1.
+def main(
+    describe: Callable[..., str], *, conf_files: Sequence[str], settings: Sequence[str], num_rows: int | None
+) -> int:
+    """Print what `describe(spark, config, num_rows=…)` says; what the caller can mend becomes its message and exit
+    code 1.
 
     Without `conf_files`, those of the usual places that exist; without `num_rows`, `report.history_shown`.
     """
@@ -41,7 +60,7 @@ def main(user_id: str, *, conf_files: Sequence[str], settings: Sequence[str], nu
         print("starting Spark …", file=sys.stderr, flush=True)
         with _kept_back_stderr():
             spark = build_session("recsys_spark show", quiet, delta_jars=find_jars())
-        print(describe_user(spark, config, user_id=user_id, num_rows=num_rows or config.report.history_shown))
+        print(describe(spark, config, num_rows=num_rows or config.report.history_shown))
     except RecsysError as error:
         print(f"show stopped:\n{error}", file=sys.stderr)
         return 1
@@ -88,7 +107,8 @@ def find_jars() -> list[str]:
 
 
 def describe_user(spark: SparkSession, config: Config, *, user_id: str, num_rows: int) -> str:
-    """The user's last events before the cut-off of the lists, then both lists, `num_rows` rows of each at most.
+    """The user's last events before the cut-off of the lists, both lists, and similar users where there are some:
+    `num_rows` of each at most.
 
     Raises for a user that EVENTS does not know, with the nearest ids.
     """
@@ -98,7 +118,7 @@ def describe_user(spark: SparkSession, config: Config, *, user_id: str, num_rows
     lists = store.read(RECOMMENDATIONS).where(is_run & is_user & (F.col(c.RANK) <= num_rows))
     theirs = events.where(is_user)
     if theirs.isEmpty():
-        raise _unknown_user(user_id, events)
+        raise _unknown("--user", user_id, events, c.USER_ID, EVENTS)
     cut_off = config.split.test_start
     past = recent_events(theirs, texts, cut_off=cut_off, num_events=num_rows).orderBy(c.RANK).collect()
     listed = lists.transform(with_text, texts).orderBy(F.col(c.SEEN_RULE).desc(), c.RANK).collect()
@@ -112,21 +132,56 @@ def describe_user(spark: SparkSession, config: Config, *, user_id: str, num_rows
     if not listed:
         why = "run jobs/rank.py" if past else "there is no event before the cut-off"
         parts += ["", f"No list of run {config.run.id}: {why}."]
+    for row in _of_model(store, config, store.read_or_empty(SIMILAR_USERS)).where(is_user).collect():
+        parts += ["", *_describe_users(row, num_rows)]
     return "\n".join(parts)
 
 
-def _unknown_user(user_id: str, events: DataFrame) -> RecsysError:
-    distance = F.levenshtein(F.col(c.USER_ID), F.lit(user_id))
-    nearest = events.select(c.USER_ID).distinct().orderBy(distance, c.USER_ID).limit(5).collect()
-    names = [row[c.USER_ID] for row in nearest]
+def describe_item(spark: SparkSession, config: Config, *, item_id: str, num_rows: int) -> str:
+    """The item's text, what the catalogue says of it, and `num_rows` similar items of each kind at most.
+
+    Raises for an item that ITEMS does not know, with the nearest ids.
+    """
+    store = Store(spark, config.warehouse)
+    items, texts = store.read(ITEMS), store.read(ITEM_TEXT)
+    is_item = F.col(c.ITEM_ID) == item_id
+    item = items.where(is_item).first()
+    if item is None:
+        raise _unknown("--item", item_id, items, c.ITEM_ID, ITEMS)
+    text = texts.where(is_item).first()
+    num_events = store.read(EVENTS).where(is_item).count()
+    title = f"Item {item_id} · run {config.run.id} · {num_events:,} events"
+    parts = [title, "", "TEXT", *(_wrap(text[c.TEXT] if text else "") or ["none: the catalogue says nothing"])]
+    parts += ["", "ATTRIBUTES", *_describe_fields(item)]
+    similar = _of_model(store, config, store.read_or_empty(SIMILAR_ITEMS)).where(is_item).collect()
+    numbers = {number for row in similar for number in row[c.ITEMS][:num_rows]}
+    named = store.read(ITEM_INDEX).where(F.col(c.ITEM_IDX).isin(*numbers)).transform(with_text, texts).collect()
+    text_of = {row[c.ITEM_IDX]: row[c.TEXT] for row in named}
+    for row in sorted(similar, key=lambda row: list(_KINDS).index(row[c.KIND])):
+        parts += ["", *_describe_list(_KINDS[row[c.KIND]], _as_places(row, text_of, num_rows))]
+    if not similar:
+        parts += ["", f"No similar items of run {config.run.id}: run {SIMILAR_ITEMS.written_by}."]
+    return "\n".join(parts)
+
+
+def _of_model(store: Store, config: Config, rows: DataFrame) -> DataFrame:
+    """The rows of the run's model version."""
+    models = store.read_or_empty(MODELS).where(F.col(c.RUN_ID) == config.run.id)
+    return rows.join(models, on=[c.MODEL_VERSION], how="left_semi")
+
+
+def _unknown(option: str, wanted_id: str, rows: DataFrame, column: str, table: Table) -> RecsysError:
+    distance = F.levenshtein(F.col(column), F.lit(wanted_id))
+    nearest = rows.select(column).distinct().orderBy(distance, column).limit(5).collect()
+    names = [row[column] for row in nearest]
     names.sort(
-        key=lambda name: -difflib.SequenceMatcher(None, name, user_id).ratio()
+        key=lambda name: -difflib.SequenceMatcher(None, name, wanted_id).ratio()
     )  # stable: ties as Spark gave them
     return problem(
-        "--user",
-        wanted="the id of a user with events",
-        found=f"'{user_id}', which table EVENTS does not have",
-        do=f"The nearest ids are {', '.join(names)}." if names else "EVENTS has no rows: run jobs/ingest_events.py.",
+        option,
+        wanted=f"an id of table {table.name}",
+        found=f"'{wanted_id}', which it does not have",
+        do=f"The nearest ids are {', '.join(names)}." if names else f"It has no rows: run {table.written_by}.",
     )
 
 
@@ -140,6 +195,8 @@ def _describe_history(rows: Sequence[Row]) -> list[str]:
 
 def _describe_list(title: str, rows: Sequence[Row]) -> list[str]:
     """Rank, score and text on one line, the reason below it."""
+    if not rows:
+        return [title, "none"]
     scores = ["pinned" if row[c.SCORE] is None else f"{row[c.SCORE]:.4f}" for row in rows]
     width = max(map(len, scores))
     lines = [title]
@@ -152,7 +209,40 @@ def _describe_list(title: str, rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def _as_places(similar: Row, text_of: dict[int, str], num_rows: int) -> list[Row]:
+    """A row of SIMILAR_ITEMS as rows for `_describe_list`."""
+    best = zip(similar[c.ITEMS][:num_rows], similar[c.SCORES], strict=False)
+    return [
+        Row(**{c.RANK: rank, c.SCORE: score, c.TEXT: text_of[number], c.REASON: ""})
+        for rank, (number, score) in enumerate(best, start=1)
+    ]
+
+
+def _describe_fields(item: Row) -> list[str]:
+    """A line for each field that the catalogue fills, attributes last."""
+    told = {name: item[name] for name in ITEMS.column_names if name not in (c.ITEM_ID, c.ATTRIBUTES)}
+    told |= dict(sorted((item[c.ATTRIBUTES] or {}).items()))
+    filled = {name: str(value) for name, value in told.items() if value not in (None, "")}
+    width = max(map(len, filled), default=0)
+    return [_fit(f"{name:{width}}  {value}", _WIDTH) for name, value in filled.items()] or ["none"]
+
+
+def _describe_users(similar: Row, num_rows: int) -> list[str]:
+    best = zip(similar[c.USERS][:num_rows], similar[c.SCORES], strict=False)
+    told = ", ".join(f"{user_id} ({score:.4f})" for user_id, score in best)
+    return ["SIMILAR USERS", *(_wrap(told) or ["none"])]
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(_plain(text), _WIDTH)
+
+
 def _fit(text: str, width: int) -> str:
-    """One line of at most `width` characters; nothing from a catalogue may steer the terminal."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    """One line of at most `width` characters."""
+    plain = _plain(text)
     return plain if len(plain) <= width else plain[: width - 1] + "…"
+
+
+def _plain(text: str) -> str:
+    """Nothing from a catalogue may steer the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
