@@ -34,6 +34,7 @@ from recsys_spark import columns as c
 from recsys_spark.bridges.item_store import share_item_matrix
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.vectors import decode_vectors, encode_lists
+from recsys_spark.bridges.worker_imports import forget_archives
 from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
 from recsys_spark.errors import problem
 from recsys_spark.kernels.item_matrix import ItemMatrix
@@ -121,6 +122,7 @@ def _scorer(settings: ScoreSettings) -> Callable[[Iterable[pa.RecordBatch]], Ite
 def score_batches(batches: Iterable[pa.RecordBatch], settings: ScoreSettings) -> Iterator[pa.RecordBatch]:
     """The worker: batches of users (user_id, split, embedding, seen) to batches of SCORED_SCHEMA's columns."""
     torch.set_num_threads(1)  # a worker's share of the machine, whatever its environment says
+    forget_archives()
     for users in rebatch(batches, settings.user_block):
         for block in split_by_pairs(users):
             yield from _score_block(block, share_item_matrix(settings.items, settings.column), settings)
