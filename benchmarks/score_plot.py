@@ -49,7 +49,7 @@ def bar_groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for part, title in PARTS.items():
         for size in dict.fromkeys(row.size for row in rows if row.part == part and row.name != OURS):
             group = [row for row in rows if (row.part, row.size) == (part, size)]
-            groups[f"{title}, d = {size.dim}"] = sorted(group, key=lambda row: row.seconds)
+            groups[f"{title}, {size.users:,} users, d = {size.dim}"] = sorted(group, key=lambda row: row.seconds)
     return groups
 
 

@@ -38,6 +38,7 @@ from recsys_spark.bridges.rule_store import RuleTables, share_caps, share_segmen
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN, SEEN_DAYS, exclude, explain_short
 from recsys_spark.bridges.vectors import decode_vectors, encode_lists
+from recsys_spark.bridges.worker_imports import forget_archives
 from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
 from recsys_spark.errors import problem
 from recsys_spark.kernels.caps import find_capped
@@ -138,6 +139,7 @@ def _scorer(settings: ScoreSettings) -> Callable[[Iterable[pa.RecordBatch]], Ite
 def score_batches(batches: Iterable[pa.RecordBatch], settings: ScoreSettings) -> Iterator[pa.RecordBatch]:
     """The worker: batches of users (user_id, split, embedding, seen) to batches of SCORED_SCHEMA's columns."""
     torch.set_num_threads(1)  # a worker's share of the machine, whatever its environment says
+    forget_archives()
     for users in rebatch(batches, settings.user_block):
         for block in split_by_pairs(users):
             yield from _score_block(block, share_item_matrix(settings.items, settings.column), settings)

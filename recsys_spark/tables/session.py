@@ -20,6 +20,9 @@ _CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 _SPEED = {
     # A partitioned write keeps a file open per slice instead of sorting all rows by it: a third of its time.
     "spark.sql.maxConcurrentOutputFileWriters": "8",
+    # The numbers and scores of lists hardly repeat: looking for repetitions was half of the time to write them.
+    "spark.hadoop.parquet.enable.dictionary#items.list.element": "false",
+    "spark.hadoop.parquet.enable.dictionary#scores.list.element": "false",
     # One BLAS thread per Python worker: Spark's tasks already fill the cores.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",

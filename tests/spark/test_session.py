@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from recsys_spark.errors import RecsysError
@@ -18,6 +19,18 @@ def test_the_session_is_in_utc_writes_delta_and_no_deletion_vectors(spark):
     assert spark.conf.get("spark.sql.catalog.spark_catalog") == "org.apache.spark.sql.delta.catalog.DeltaCatalog"
     assert "io.delta.sql.DeltaSparkSessionExtension" in spark.conf.get("spark.sql.extensions").split(",")
     assert spark.conf.get("spark.databricks.delta.properties.defaults.enableDeletionVectors") == "false"
+
+
+def test_lists_are_written_without_dictionaries_and_other_columns_with_them(spark, tmp_path):
+    rows = spark.range(1000, numPartitions=1).selectExpr(
+        "array(int(id % 3)) AS items", "array(double(id % 3)) AS scores", "array(int(id % 3)) AS others"
+    )
+    rows.write.format("delta").save(str(tmp_path / "t"))
+    [file] = (tmp_path / "t").glob("*.parquet")
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    has_dictionary = {column.path_in_schema.split(".")[0]: column.has_dictionary_page for column in columns}
+    assert has_dictionary == {"items": False, "scores": False, "others": True}
 
 
 def test_a_session_that_runs_already_takes_the_settings_as_spark_writes_them(spark):
