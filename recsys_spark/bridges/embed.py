@@ -24,11 +24,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, StringType, StructField, StructType
 
 from recsys_spark import columns as c
+from recsys_spark.bridges.item_store import share_item_matrix
 from recsys_spark.bridges.model_files import open_model
-from recsys_spark.bridges.snapshot import Snapshot, read_batches
+from recsys_spark.bridges.snapshot import Snapshot
 from recsys_spark.bridges.vectors import encode_lists
 from recsys_spark.kernels.back_ends import back_end_named
 from recsys_spark.kernels.grid import snap_to_grid
+from recsys_spark.kernels.item_matrix import ItemMatrix
 from recsys_spark.kernels.text_encoder import TextEncoder
 from recsys_spark.kernels.two_tower import TwoTower
 
@@ -71,8 +73,8 @@ def embed_users(
 ) -> DataFrame:
     """user_id, as_of, split, input_hash and embedding of those rows of SEQUENCES that do not stand already.
 
-    `standing` is the slice of USER_EMBEDDINGS so far, `items` the ITEM_EMBEDDINGS of the same model: a worker holds
-    them as one array, 4 * N * D bytes. Time gaps are an input: a cut-off that moves renews every user.
+    `standing` is the slice of USER_EMBEDDINGS so far, `items` the ITEM_EMBEDDINGS of the same model, as the matrix that
+    all workers of a machine map (bridges/item_store.py). Time gaps are an input: a cut-off that moves renews every user.
     """
     known = standing.select(*_USER_KEY, F.col(c.INPUT_HASH).alias(_KNOWN))
     rows = (
@@ -83,10 +85,10 @@ def embed_users(
     kept = (*_USER_KEY, c.INPUT_HASH)
 
     def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        item_vectors_ND = _read_item_vectors(items)
+        matrix = share_item_matrix(items, c.EMBEDDING)
         for batch in batches:
-            for users in _changed_users(batch, item_vectors_ND, made_by, batch_users):
-                vectors = _user_vectors(open_model(model_name), users, item_vectors_ND)
+            for users in _changed_users(batch, matrix, made_by, batch_users):
+                vectors = _user_vectors(open_model(model_name), users, matrix)
                 yield _with_vectors(users, kept, {c.EMBEDDING: vectors})
 
     hashed = StructField(c.INPUT_HASH, StringType())
@@ -149,10 +151,10 @@ def _item_vectors(
 
 
 def _changed_users(
-    batch: pa.RecordBatch, item_vectors_ND: npt.NDArray[np.float32], made_by: str, batch_users: int
+    batch: pa.RecordBatch, matrix: ItemMatrix, made_by: str, batch_users: int
 ) -> Iterator[pa.RecordBatch]:
     """Users whose hash is not the known one, with their hash: at most `batch_users`, all of one width."""
-    hashes = pa.array(_hash_users(batch, item_vectors_ND, made_by))
+    hashes = pa.array(_hash_users(batch, matrix, made_by))
     is_changed = pc.fill_null(pc.not_equal(hashes, batch.column(_KNOWN)), True)
     with_hash = pa.RecordBatch.from_arrays([*batch.columns, hashes], names=[*batch.schema.names, c.INPUT_HASH])
     changed = with_hash.filter(is_changed)
@@ -162,29 +164,27 @@ def _changed_users(
         yield from (of_width.slice(start, batch_users) for start in range(0, len(of_width), batch_users))
 
 
-def _hash_users(batch: pa.RecordBatch, item_vectors_ND: npt.NDArray[np.float32], made_by: str) -> list[str]:
+def _hash_users(batch: pa.RecordBatch, matrix: ItemMatrix, made_by: str) -> list[str]:
     """SHA-256 of each user's model, code and real events: types, hours and the vectors of the items (50 us a user)."""
     items, types, hours = (_matrix(batch, name) for name in (c.EVENT_ITEMS, c.EVENT_TYPES, c.EVENT_HOURS))
     hashes = []
     for row, num in enumerate(batch.column(c.NUM_EVENTS).to_numpy()):
         told = hashlib.sha256(made_by.encode())
-        for values in (types[row, :num], hours[row, :num], _vectors_of(items[row, :num], item_vectors_ND)):
+        for values in (types[row, :num], hours[row, :num], matrix.vectors_of(items[row, :num])):
             told.update(values.tobytes())
         hashes.append(told.hexdigest())
     return hashes
 
 
 @torch.inference_mode()
-def _user_vectors(
-    model: TwoTower, batch: pa.RecordBatch, item_vectors_ND: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+def _user_vectors(model: TwoTower, batch: pa.RecordBatch, matrix: ItemMatrix) -> npt.NDArray[np.float32]:
     """Vectors [N, D] of users of one width."""
     rows = _filled(len(batch))
     num_events = batch.column(c.NUM_EVENTS).to_numpy()
     width = _widths(num_events)[0]
     items, types, hours = (_matrix(batch, name)[rows, :width] for name in (c.EVENT_ITEMS, c.EVENT_TYPES, c.EVENT_HOURS))
     vectors = model.user_vectors(
-        torch.from_numpy(_vectors_of(items, item_vectors_ND)),
+        torch.from_numpy(matrix.vectors_of(items)),
         torch.from_numpy(types),
         torch.from_numpy(hours),
         torch.from_numpy(num_events[rows].astype(np.int64)),
@@ -200,20 +200,3 @@ def _filled(num_rows: int) -> npt.NDArray[np.intp]:
 def _widths(num_events_N: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
     """Events that are computed for each user: the next power of two, so that little is padding in short histories."""
     return np.maximum(_MIN_WIDTH, 2 ** np.ceil(np.log2(num_events_N)).astype(np.int64))
-
-
-def _vectors_of(items: npt.NDArray[np.int32], item_vectors_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The items' vectors, zeros for padding and for items that left the catalogue."""
-    nothing = len(item_vectors_ND) - 1
-    return item_vectors_ND[np.where((items < 0) | (items > nothing), nothing, items)]
-
-
-@lru_cache(maxsize=1)  # one array per worker process
-def _read_item_vectors(items: Snapshot) -> npt.NDArray[np.float32]:
-    """Vectors [N + 1, D] by item_idx: zeros at the end, and where an item left the catalogue."""
-    batches = list(read_batches(items.files, [c.ITEM_IDX, c.EMBEDDING], batch_rows=65_536))
-    places = np.concatenate([batch.column(c.ITEM_IDX).to_numpy() for batch in batches])
-    vectors = np.concatenate([_matrix(batch, c.EMBEDDING) for batch in batches])
-    by_index = np.zeros((int(places.max()) + 2, vectors.shape[1]), dtype=np.float32)
-    by_index[places] = vectors
-    return by_index

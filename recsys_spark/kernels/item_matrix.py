@@ -69,6 +69,14 @@ class ItemMatrix:
     def dim(self) -> int:
         return self.steps_ND.shape[1]
 
+    def vectors_of(self, item_idx: IntArray) -> Float32Array:
+        """The vectors [..., D] of item_idx of any shape; zeros for negative ones and for items without a vector."""
+        is_known = (item_idx >= 0) & (item_idx < len(self.row_of_idx_I))
+        rows = np.where(is_known, self.row_of_idx_I[np.where(is_known, item_idx, 0)], -1)
+        vectors: Float32Array = self.steps_ND[rows].astype(np.float32) / np.float32(GRID_STEPS)
+        vectors[rows < 0] = 0
+        return vectors
+
 
 class ItemMatrixBuilder:
     """Fills an `ItemMatrix` block by block, in memory or in files of a folder.

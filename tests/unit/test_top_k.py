@@ -374,6 +374,14 @@ def test_memory_stays_below_the_stated_bound(equal, products):
     assert bound / 3 < peak < bound
 
 
+def test_vectors_come_back_by_number_and_zeros_for_numbers_without_one():
+    vectors = snap_to_grid(np.random.default_rng(3).standard_normal((5, 8)))
+    matrix = item_matrix(vectors, np.array([4, 2, 0, 1, 3]), np.array([7, 0, 3, 9, 4]))
+    found = matrix.vectors_of(np.array([[9, -1, 7], [8, 10, 0]], dtype=np.int32))
+    nothing = np.zeros(8, np.float32)
+    np.testing.assert_array_equal(found, [[vectors[3], nothing, vectors[0]], [nothing, nothing, vectors[1]]])
+
+
 def test_the_padding_of_the_last_group_is_never_listed():
     for num_items in range(1, 2 * matrices.GROUP_ROWS + 1):
         items = -snap_to_grid(np.ones((num_items, 3)))  # worse than the zero vectors of the padding
