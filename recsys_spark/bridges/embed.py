@@ -73,8 +73,8 @@ def embed_users(
 ) -> DataFrame:
     """user_id, as_of, split, input_hash and embedding of those rows of SEQUENCES that do not stand already.
 
-    `standing` is the slice of USER_EMBEDDINGS so far, `items` the ITEM_EMBEDDINGS of the same model, as the matrix that
-    all workers of a machine map (bridges/item_store.py). Time gaps are an input: a cut-off that moves renews every user.
+    `standing` is the slice of USER_EMBEDDINGS so far, `items` the ITEM_EMBEDDINGS of the same model, read as the matrix
+    that all workers of a machine map (bridges/item_store.py). Time gaps are an input: a cut-off that moves renews all.
     """
     known = standing.select(*_USER_KEY, F.col(c.INPUT_HASH).alias(_KNOWN))
     rows = (
