@@ -1,4 +1,4 @@
-"""Every kind of rule on Complete Journey: how much of the lists broke it, that nothing does any more, its cost.
+"""Every kind of rule on Complete Journey: how much of the lists broke it, that nothing does any more.
 
     make run && make bench-rules        about 8 minutes; writes benchmarks/results/rules.json
 
@@ -102,8 +102,7 @@ CASES = (
 @dataclass(frozen=True)
 class Result:
     """`barred` is the share of the catalogue that a user may not see, on average over segments; `broken_before` and
-    `broken` are shares of all places that break the rule, without and with it; `short_lists` counts CANDIDATES;
-    `score_ratio` is the stage's time by that without rules."""
+    `broken` are shares of all places that break the rule, without and with it; `short_lists` counts CANDIDATES."""
 
     name: str
     barred: float
@@ -111,13 +110,12 @@ class Result:
     broken: float
     short_lists: int
     places: int
-    score_ratio: float
     example: str
 
     def __str__(self) -> str:
         return (
             f"{self.name:24}{self.barred:>10.1%}{self.broken_before:>10.1%}{self.broken:>8.1%}{self.short_lists:>8,}"
-            f"{self.score_ratio:>8.2f}   {self.example}"
+            f"   {self.example}"
         )
 
 
@@ -177,14 +175,13 @@ def run_cases(folder: str) -> list[Result]:
         for table in (t.CANDIDATES, t.RECOMMENDATIONS):
             shutil.rmtree(store.path(table), ignore_errors=True)  # of whatever shape: both are made again
         run_rules(spark, configure(folder))
-        without = run_rules(spark, configure(folder, *TABLES))
         before = keep_places(spark, store, folder, "before")
-        print(f"{'rule':24}{'barred':>10}{'broke it':>10}{'now':>8}{'short':>8}{'score':>8}   example")
+        print(f"{'rule':24}{'barred':>10}{'broke it':>10}{'now':>8}{'short':>8}   example")
         results = []
         for case in CASES:
-            seconds = run_rules(spark, configure(folder, *TABLES, *case.settings))
+            run_rules(spark, configure(folder, *TABLES, *case.settings))
             places = keep_places(spark, store, folder, "after")
-            results.append(judge(spark, store, case, before, places, seconds / without))
+            results.append(judge(spark, store, case, before, places))
             print(results[-1], flush=True)
         return results
     finally:
@@ -196,12 +193,9 @@ def configure(folder: str, *settings: str) -> Config:
     return load_config(files, [f"warehouse={folder}/warehouse", *(text.replace("FOLDER", folder) for text in settings)])
 
 
-def run_rules(spark: SparkSession, config: Config) -> float:
-    """Seconds of the stage score, with those before and after it run as well."""
-    run_stage(apply_rules.STAGE, spark, config, force=True)
-    seconds = run_stage(score.STAGE, spark, config, force=True).seconds
-    run_stage(rank.STAGE, spark, config, force=True)
-    return seconds
+def run_rules(spark: SparkSession, config: Config) -> None:
+    for stage in (apply_rules.STAGE, score.STAGE, rank.STAGE):
+        run_stage(stage, spark, config, force=True)
 
 
 def keep_places(spark: SparkSession, store: Store, folder: str, name: str) -> str:
@@ -231,7 +225,7 @@ def keep_places(spark: SparkSession, store: Store, folder: str, name: str) -> st
     return name
 
 
-def judge(spark: SparkSession, store: Store, case: Case, before: str, after: str, score_ratio: float) -> Result:
+def judge(spark: SparkSession, store: Store, case: Case, before: str, after: str) -> Result:
     def count(sql: str) -> Row:
         row = spark.sql(sql).first()
         assert row is not None
@@ -248,7 +242,6 @@ def judge(spark: SparkSession, store: Store, case: Case, before: str, after: str
         broken=broken_now,
         short_lists=short.count(),
         places=places,
-        score_ratio=score_ratio,
         example=example(spark, case, short.select("shortfall").orderBy("shortfall").first()),
     )
 

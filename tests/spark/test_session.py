@@ -31,6 +31,7 @@ def test_lists_are_written_without_dictionaries_and_other_columns_with_them(spar
     columns = [group.column(number) for number in range(group.num_columns)]
     has_dictionary = {column.path_in_schema.split(".")[0]: column.has_dictionary_page for column in columns}
     assert has_dictionary == {"items": False, "scores": False, "others": True}
+    assert {column.compression for column in columns} == {"ZSTD"}
 
 
 def test_a_session_that_runs_already_takes_the_settings_as_spark_writes_them(spark):
