@@ -5,6 +5,7 @@ import sys
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
+from recsys_spark.checks import describe_bars
 from recsys_spark.rules import load_rules, require_few_segments, rule_files
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import ITEM_GROUPS, ITEM_INDEX, ITEMS, SEGMENTS, SEQUENCES, USER_RULES
@@ -21,6 +22,7 @@ def run(context: Context) -> None:
     require_few_segments(segments, max_segments=settings.max_segments)
     context.replace(USER_RULES, rules_of_users(segmented, index, rules))
     context.replace(SEGMENTS, allow_items(segments, items, index, rules))
+    context.note(describe_bars(context.written(SEGMENTS)))
     context.replace(ITEM_GROUPS, group_items(items, index, rules))
 
 
