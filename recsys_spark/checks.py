@@ -84,7 +84,7 @@ def sum_row_ids(sequences: DataFrame) -> int:
 
 
 def describe_bars(segments: DataFrame) -> str:
-    """What each condition bars, as `in_stock bars 55,020 items, region bars 40,100 to 45,000 items`; rows of SEGMENTS."""
+    """What each condition bars, from rows of SEGMENTS: `in_stock bars 55,020 items, region bars 40,100 to 45,000`."""
     bars = segments.select(F.explode(c.BARRED_BY).alias("name", "items")).groupBy("name")
     counts = bars.agg(F.min("items").alias("least"), F.max("items").alias("most")).orderBy(F.desc("most"), "name")
     told = [
