@@ -4,8 +4,9 @@ import sys
 
 from recsys_spark import columns as c
 from recsys_spark.evaluation.metrics import truth_slices
-from recsys_spark.rules import load_rules, rule_files
+from recsys_spark.rules import SECTIONS, load_rules, rule_files
 from recsys_spark.runner import Context, Stage, main
+from recsys_spark.seen_rules import days_dropped
 from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS, ITEM_INDEX, ITEMS
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.blend import best_weight, measure_weights
@@ -25,11 +26,14 @@ def run(context: Context) -> None:
     own = decayed_counts(of_items(chosen, items), as_of=as_of, decay_days=settings.history_decay_days)
     allowed = allowed_pairs(own, items, rules, as_of=as_of)
     history = keep_best(allowed, c.USER_ID, num_rows=settings.history_top_k)
+    least = min(context.config.seen_rules, key=days_dropped)
     weights = context.spark.createDataFrame([(weight,) for weight in settings.tower_weights], [c.TOWER_WEIGHT])
     truth = truth_slices(within(chosen, as_of, split.test_start), seen_items(before(chosen, as_of))).join(
         candidates.select(c.USER_ID).distinct(), on=[c.USER_ID], how="left_semi"
     )
-    context.replace(BLENDS, measure_weights(towers, history, weights, truth, as_of=as_of, k=settings.blend_k))
+    context.replace(
+        BLENDS, measure_weights(towers, history, weights, truth, seen_rule=least, as_of=as_of, k=settings.blend_k)
+    )
     best = first_row(best_weight(context.written(BLENDS)))
     context.note(f"tower weight {best[c.TOWER_WEIGHT]}: validation NDCG@{settings.blend_k} {best[c.SCORE]:.4f}")
 
@@ -39,7 +43,7 @@ STAGE = Stage(
     run=run,
     reads=(CANDIDATES, ITEM_INDEX, EVENTS, ITEMS),
     writes=(BLENDS,),
-    sections=("run.id", "rank", "rules", "split"),
+    sections=("run.id", "rank", *SECTIONS, "seen_rules", "split"),
     sources=rule_files,
 )
 

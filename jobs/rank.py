@@ -6,7 +6,7 @@ import sys
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.rules import load_rules, rule_files
+from recsys_spark.rules import load_rules, rule_and_pin_files
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS, ITEM_GROUPS, ITEM_INDEX, ITEMS, RECOMMENDATIONS
 from recsys_spark.tables.store import first_row
@@ -32,7 +32,7 @@ def run(context: Context) -> None:
     weight = best_weight(context.read_slice(BLENDS, run_id=run_id))
     blended = blend_candidates(towers, history, weight, as_of=as_of)
     groups = context.read_slice(ITEM_GROUPS, can_be_empty=True, run_id=run_id)
-    ranked = rank_lists(blended, own, items, groups, rules, as_of=as_of, list_size=settings.list_size)
+    ranked = rank_lists(blended, candidates, own, items, groups, rules, as_of=as_of, list_size=settings.list_size)
     why = reason(as_of=as_of, event_types=event_types)
     context.replace(
         RECOMMENDATIONS,
@@ -53,7 +53,7 @@ STAGE = Stage(
     reads=(CANDIDATES, ITEM_GROUPS, ITEM_INDEX, EVENTS, ITEMS, BLENDS),
     writes=(RECOMMENDATIONS,),
     sections=("run.id", "rank", "rules", "split"),
-    sources=rule_files,
+    sources=rule_and_pin_files,
 )
 
 if __name__ == "__main__":

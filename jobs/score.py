@@ -26,12 +26,12 @@ def run(context: Context) -> None:
     groups = context.snapshot(t.ITEM_GROUPS, can_be_empty=True, run_id=run_id)
     vectors = context.read_slice(t.USER_EMBEDDINGS, model_version=model.version)
     dim, num_rules = len(first_row(vectors)[c.EMBEDDING]), len(context.config.seen_rules)
-    need = Need(items.rows, dim, settings.top_k, num_rules, num_segments=segments.rows, has_caps=bool(caps))
+    need = Need(items.rows, dim, settings.top_k, num_rules, num_segments=segments.rows, num_caps=len(caps))
     need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
     chosen = of_types(context.read(t.EVENTS), context.config.split.target_event_types)
     users = with_seen_items(vectors, number_events(chosen, context.read(t.ITEM_INDEX)))
     candidates = score_pairs(
-        users.join(context.read_slice(t.USER_RULES, run_id=run_id), on=[c.USER_ID, c.SPLIT], how="inner"), items,
+        users.join(context.read_slice(t.USER_RULES, run_id=run_id), on=[c.USER_ID, c.SPLIT], how="left"), items,
         column=c.EMBEDDING, rules=RuleTables(segments, groups, tuple(caps.values())), top_k=settings.top_k,
         seen_rules=context.config.seen_rules, alpha=model.alpha, offset_b=model.offset_b,
         user_block=settings.user_block,

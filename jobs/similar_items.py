@@ -24,7 +24,7 @@ def run(context: Context) -> None:
         top_k=top_k,
         num_rules=1,
         num_segments=0,
-        has_caps=False,
+        num_caps=0,
     )
     need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
     lists = similar_items(embeddings, items, top_k=top_k, item_block=settings.user_block)

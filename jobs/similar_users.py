@@ -27,7 +27,7 @@ def run(context: Context) -> None:
         top_k=top_k + 1,
         num_rules=1,
         num_segments=0,
-        has_caps=False,
+        num_caps=0,
         longest_id=first_row(embeddings.select(F.max(F.octet_length(c.USER_ID))))[0],
     )
     need.require_fit(settings.user_block, worker_mib=settings.worker_mib)

@@ -81,14 +81,3 @@ def count_users_without_list(truth: DataFrame, users: DataFrame) -> int:
 def sum_row_ids(sequences: DataFrame) -> int:
     """Sum of row_id modulo CHECKSUM_MODULUS: what the ranks' own sum has to equal after an epoch."""
     return int(first_row(sequences.agg(F.sum(F.pmod(F.col(c.ROW_ID), F.lit(CHECKSUM_MODULUS)))))[0])
-
-
-def describe_bars(segments: DataFrame) -> str:
-    """What each condition bars, from rows of SEGMENTS: `in_stock bars 55,020 items, region bars 40,100 to 45,000`."""
-    bars = segments.select(F.explode(c.BARRED_BY).alias("name", "items")).groupBy("name")
-    counts = bars.agg(F.min("items").alias("least"), F.max("items").alias("most")).orderBy(F.desc("most"), "name")
-    told = [
-        f"{name} bars {least:,} items" if least == most else f"{name} bars {least:,} to {most:,} items"
-        for name, least, most in counts.collect()
-    ]
-    return f"conditions, by kind of user: {', '.join(told)}" if told else "no conditions: any item may be listed"

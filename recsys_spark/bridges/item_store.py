@@ -145,7 +145,7 @@ def _write_matrix(folder: Path, source: Snapshot, column: str, places_M: Int64Ar
         vectors_ND = decode_vectors(batch.column(0), f"{where}, column {column}", width=width)
         if builder is None:
             width = vectors_ND.shape[1]
-            _require_room(folder, item_bytes(len(places_M), width))
+            require_room(folder, item_bytes(len(places_M), width))
             builder = ItemMatrixBuilder(places_M, numbers_M, dim=width, folder=folder)
         builder.add(vectors_ND)
     if builder is not None:
@@ -153,7 +153,7 @@ def _write_matrix(folder: Path, source: Snapshot, column: str, places_M: Int64Ar
 
 
 def _write_ids(folder: Path, sorted_ids: pa.Array) -> None:
-    _require_room(folder, sorted_ids.nbytes)
+    require_room(folder, sorted_ids.nbytes)
     batch = pa.RecordBatch.from_pydict({c.USER_ID: sorted_ids})
     with pa.OSFile(str(folder / _IDS), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
@@ -164,12 +164,13 @@ def _open_ids(folder: Path) -> pa.Array:
     return pa.ipc.open_file(pa.memory_map(str(folder / _IDS))).get_batch(0).column(0)
 
 
-def _require_room(folder: Path, num_bytes: int) -> None:
+def require_room(folder: Path, num_bytes: int) -> None:
+    """Raise the typed error when the disk of a folder on the shelf has less room than that."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise problem(
             f"folder {folder.parent}",
-            wanted=f"{num_bytes / 2**20:,.0f} MiB for the item matrix",
+            wanted=f"{num_bytes / 2**20:,.0f} MiB for what workers share",
             found=f"{free / 2**20:,.0f} MiB free",
             do="Set TMPDIR of the executors to a larger local disk (spark.executorEnv.TMPDIR).",
         )

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_spark import columns as c
-from recsys_spark.bridges.item_store import name_on_shelf, on_shelf, share_item_matrix
+from recsys_spark.bridges.item_store import name_on_shelf, on_shelf, require_room, share_item_matrix
 from recsys_spark.bridges.snapshot import Snapshot, read_batches
+from recsys_spark.errors import problem
 from recsys_spark.kernels.caps import Caps
 from recsys_spark.kernels.exclusions import ByteArray
 from recsys_spark.kernels.item_matrix import Int32Array
-from recsys_spark.transforms.rules import BLOCK_ITEMS
+from recsys_spark.transforms.rules import WORD_ITEMS
 
 _FORMAT: Final = "1"
 """Part of a folder's name: raise it when something else is written."""
@@ -57,14 +58,17 @@ def share_segments(segments: Snapshot, items: Snapshot, column: str) -> Segments
     def build(folder: Path) -> None:
         matrix = share_item_matrix(items, column)
         idx_M = matrix.idx_of_place_M[matrix.place_N[: matrix.num_items]]  # in the order of the rows
-        rows = (row for batch in read_batches(segments, _COLUMNS, _SEGMENTS_AT_A_TIME) for row in batch.to_pylist())
         shape = (segments.rows, len(matrix.steps_ND) // 8)
+        require_room(folder, shape[0] * shape[1])
         barred_GB = np.lib.format.open_memmap(folder / "barred.npy", "w+", np.uint8, shape)
-        numbers, reasons = [], []
-        for place, row in enumerate(rows):
-            barred_GB[place] = _barred_bits(row[c.ALLOWED], idx_M, shape[1])
-            numbers.append(row[c.SEGMENT])
-            reasons.append(_in_words(row[c.BARRED_BY]))
+        numbers: list[int] = []
+        reasons: list[str] = []
+        for batch in read_batches(segments, _COLUMNS, _SEGMENTS_AT_A_TIME):
+            told = (batch.column(0).to_pylist(), batch.column(1), batch.column(2).to_pylist())
+            for number, allowed, barred_by in zip(*told, strict=True):
+                barred_GB[len(numbers)] = _barred_bits(allowed.values, idx_M, shape[1])
+                numbers.append(number)
+                reasons.append(_in_words(barred_by))
         (folder / "segments.json").write_text(json.dumps([numbers, reasons]))
 
     folder = on_shelf(name_on_shelf(segments, _FORMAT, name_on_shelf(items), column), build)
@@ -76,32 +80,44 @@ def share_segments(segments: Snapshot, items: Snapshot, column: str) -> Segments
 
 @lru_cache(maxsize=1)
 def share_caps(groups: Snapshot, most: tuple[int, ...], items: Snapshot, column: str) -> Caps:
-    """Rows of ITEM_GROUPS (item_idx, groups) by the places of the item matrix; an item without a row has no group."""
+    """Rows of ITEM_GROUPS (item_idx, groups) by the places of the item matrix; an item without a row has no group.
+
+    Raises the typed error when there are no rows: caps were added since the table was written.
+    """
+    if not groups.rows:
+        raise problem(
+            f"table {groups.table}",
+            wanted=f"each item's groups for {len(most)} caps (rules.caps)",
+            found="no rows",
+            do="Run jobs/apply_rules.py again with the same configuration.",
+        )
 
     def build(folder: Path) -> None:
         matrix = share_item_matrix(items, column)
         groups_CI = np.full((len(most), len(matrix.row_of_idx_I)), -1, dtype=np.int32)
-        batches = list(read_batches(groups, [c.ITEM_IDX, c.GROUPS], _ITEMS_AT_A_TIME))
-        idx_P = np.concatenate([batch.column(0).to_numpy() for batch in batches])
+        require_room(folder, groups_CI.nbytes)
+        rows = pa.Table.from_batches(read_batches(groups, [c.ITEM_IDX, c.GROUPS], _ITEMS_AT_A_TIME))
+        idx_P = rows.column(0).to_numpy()
         is_known_P = idx_P < groups_CI.shape[1]
         for cap in range(len(most)):
-            hashes = pa.chunked_array([pc.list_element(batch.column(1), cap) for batch in batches])
-            numbers_P = hashes.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+            hashes = pc.list_element(rows.column(1).combine_chunks(), cap)
+            numbers_P = hashes.dictionary_encode().indices.fill_null(-1).to_numpy()
             groups_CI[cap, idx_P[is_known_P]] = numbers_P[is_known_P]
         np.save(folder / "groups.npy", groups_CI[:, matrix.idx_of_place_M])
 
-    folder = on_shelf(name_on_shelf(groups, _FORMAT, name_on_shelf(items), column), build)
+    folder = on_shelf(name_on_shelf(groups, _FORMAT, str(len(most)), name_on_shelf(items), column), build)
     return Caps(np.load(folder / "groups.npy", mmap_mode="r"), np.array(most, dtype=np.int64))
 
 
-def _barred_bits(allowed: Sequence[tuple[int, bytes]], idx_M: Int32Array, num_bytes: int) -> ByteArray:
-    """Bits of the matrix's rows, whose item_idx are `idx_M`, from bits of item_idx: what is not allowed is barred."""
-    blocks = dict(allowed)
-    is_allowed_I = np.zeros((int(idx_M.max(initial=0)) // BLOCK_ITEMS + 1, BLOCK_ITEMS), dtype=np.uint8)
-    for block in blocks.keys() & range(len(is_allowed_I)):
-        is_allowed_I[block] = np.unpackbits(np.frombuffer(blocks[block], np.uint8), bitorder="little")
+def _barred_bits(allowed: pa.StructArray, idx_M: Int32Array, num_bytes: int) -> ByteArray:
+    """Bits of the matrix's rows, whose item_idx are `idx_M`, from SEGMENTS.allowed: what is not allowed is barred."""
+    words_W, bits_W = (allowed.field(name).to_numpy() for name in ("word", "bits"))
+    is_inside_W = words_W <= idx_M.max(initial=0) // WORD_ITEMS
+    bits = np.zeros(int(idx_M.max(initial=0)) // WORD_ITEMS + 1, dtype="<i8")
+    bits[words_W[is_inside_W]] = bits_W[is_inside_W]
+    is_allowed_I = np.unpackbits(bits.view(np.uint8), bitorder="little")
     is_barred_N = np.zeros(8 * num_bytes, dtype=np.uint8)
-    is_barred_N[: len(idx_M)] = 1 - is_allowed_I.ravel()[idx_M]
+    is_barred_N[: len(idx_M)] = 1 - is_allowed_I[idx_M]
     return np.packbits(is_barred_N, bitorder="little")
 
 

@@ -27,17 +27,19 @@ def exclude(users: pa.RecordBatch, seen_rule: str, items: ItemMatrix, segments: 
     Raises the typed error for a segment that `segments` does not have.
     """
     pairs = _pairs(users, items, seen_rule)
-    if segments is None or not len(segments.barred_GB):
+    if segments is None:
         return pairs
     numbers = users.column(c.SEGMENT).to_pylist()
     unknown = sum(number not in segments.places for number in numbers)
     if unknown:
         raise problem(
             "table SEGMENTS",
-            wanted="a row for the segment of every user",
+            wanted="every user in USER_RULES, and a row for every segment",
             found=f"none for {unknown:,} users of a block",
             do="Run jobs/apply_rules.py again with the same configuration.",
         )
+    if not len(segments.barred_GB):
+        return pairs
     return pairs.barring(np.array([segments.places[number] for number in numbers]), segments.barred_GB)
 
 
@@ -73,7 +75,7 @@ def _in_words(
 ) -> str:
     over = num_items - listed - num_barred - num_blocked - num_seen
     parts = {
-        f"barred ({reason})": num_barred,
+        f"barred ({reason or 'of no catalogue'})": num_barred,
         "blocked": num_blocked,
         "left out by the seen rule": num_seen,
         "left out by caps": over,

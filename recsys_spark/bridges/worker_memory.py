@@ -29,14 +29,15 @@ class Need:
     top_k: int
     num_rules: int
     num_segments: int
-    has_caps: bool
+    num_caps: int
     longest_id: int = 0
     """Bytes of the longest id, where lists hold ids and not numbers."""
 
     def bytes_for(self, user_block: int) -> int:
         """The libraries, and then either the building of the item matrix or a block: the search, and in Arrow its users
         (vectors and seen items, as they came and joined) and lists (20 bytes a listed item and rule; its id
-        twice), and the pairs that each rule excludes; with caps, the bits of users who are searched for again."""
+        twice), and the pairs that each rule excludes; with caps, for users who are searched for again, bits of
+        their own, a flag for each item and a count for each group, of which there may be as many."""
         listed = 32 + 2 * self.longest_id if self.longest_id else 20
         of_arrow = (
             user_block * (8 * self.dim + listed * self.top_k * self.num_rules + 64)
@@ -45,11 +46,11 @@ class Need:
         of_search = search_bytes(
             user_block,
             dim=self.dim,
-            top_k=FETCH * self.top_k if self.has_caps else self.top_k,
+            top_k=FETCH * self.top_k if self.num_caps else self.top_k,
             num_excluded=MAX_BLOCK_PAIRS,
-            num_segments=self.num_segments,
+            num_segments=user_block if self.num_caps else self.num_segments,
         )
-        of_search += MAX_BITS_BYTES + self.num_items // 8 if self.has_caps else 0
+        of_search += MAX_BITS_BYTES + self.num_items * (2 + 4 * self.num_caps) if self.num_caps else 0
         of_order = self.num_items * (_PLACE_BYTES + 2 * max(self.longest_id, _USUAL_ID_BYTES))
         return _LIBRARY_BYTES + max(of_arrow + of_search, of_order)
 

@@ -191,6 +191,21 @@ class RuleTableConfig(Section):
     source: RuleSourceConfig
     columns: dict[str, Text]
 
+    @field_validator("columns")
+    @classmethod
+    def _names_can_stand_in_sql(cls, columns: dict[str, str]) -> dict[str, str]:
+        names = list(columns.values())
+        unfit = [name for name in names if not re.fullmatch(r"[A-Za-z_]\w*", name)]
+        small = [name.lower() for name in names]
+        twice = sorted({name for name in names if small.count(name.lower()) > 1})
+        if unfit or twice:
+            raise misfit(
+                wanted="names of letters, digits and _ on the right, each once, in small or capital letters",
+                found=", ".join(unfit or twice),
+                do="Rules name these columns in SQL: write for example home_region.",
+            )
+        return columns
+
 
 class RulesConfig(Section):
     """What lists may hold, besides the seen rules; docs/rules.md has an example of each."""
@@ -202,6 +217,15 @@ class RulesConfig(Section):
     blocked: RuleTableConfig | None
     pinned: RuleTableConfig | None
     max_segments: Count
+
+    @field_validator("item_tables", "user_tables", "conditions", "caps", mode="before")
+    @classmethod
+    def _null_takes_back(cls, rules: Any) -> Any:
+        """All of them, or one that an earlier file gives. Names are put in order: that in which they are written
+        changes nothing."""
+        if not isinstance(rules, dict):
+            return {} if rules is None else rules
+        return {name: rules[name] for name in sorted(rules) if rules[name] is not None}
 
     @model_validator(mode="after")
     def _tables_have_their_keys(self) -> RulesConfig:

@@ -64,7 +64,7 @@ def _without_closed(excluded: Exclusions, keys_UK: KeyArray, items: ItemMatrix, 
     """The exclusions, and for each user what is listed already and the groups that have their number."""
     bits_UB = np.zeros((excluded.num_users, len(items.steps_ND) // 8), dtype=np.uint8)
     if len(excluded.barred_GB):
-        bits_UB |= excluded.barred_GB[excluded.segments_U]
+        np.take(excluded.barred_GB, excluded.segments_U, axis=0, out=bits_UB)
     _bar_closed(bits_UB, keys_UK, caps.groups_CM, caps.most_C, items.place_N)
     return excluded.barring(np.arange(excluded.num_users), bits_UB)
 
@@ -109,7 +109,7 @@ def _bar_closed(
 ) -> None:
     """Bar each user's listed items, and all items of the groups of which the list holds as many as it may."""
     num_items = groups_CM.shape[1]
-    counts_CG = np.zeros((len(most_C), groups_CM.max() + 2), dtype=np.int64)  # the last one: no group, group -1
+    counts_CG = np.zeros((len(most_C), groups_CM.max() + 2), dtype=np.int32)  # the last one: no group, group -1
     is_listed_M = np.zeros(num_items, dtype=np.bool_)
     for u in range(len(keys_UK)):
         counts_CG[:] = 0

@@ -230,8 +230,8 @@ SEGMENTS: Final = Table(
         Column(c.USER_FACTS, "string", "what the segment's users have in common, as JSON: the columns conditions name"),
         Column(
             c.ALLOWED,
-            "map<int,binary>",
-            "block -> a bit for each of its 32,768 item_idx: bit i % 8 of byte i // 8 is set for those allowed",
+            "array<struct<word:int,bits:bigint>>",
+            "in any order: bit i (0 is the lowest) of word w is set when item_idx 64 w + i is allowed",
         ),
         Column(c.BARRED_BY, "map<string,bigint>", "condition -> items it is not true for"),
     ),

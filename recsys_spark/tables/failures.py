@@ -16,6 +16,8 @@ JAVA_ERRORS = (PySparkException, Py4JJavaError)
 
 _UNREADABLE_FILE = re.compile(r"\[FAILED_READ_FILE.*?reading file (?P<file>\S+?)\.?\s", re.DOTALL)
 
+_BAD_VALUE = re.compile(r"\[(CAST_INVALID_INPUT|CAST_OVERFLOW|DIVIDE_BY_ZERO|ARITHMETIC_OVERFLOW|INVALID_ARRAY_INDEX)")
+
 
 def cause_of(error: Exception) -> str:
     """The innermost cause, in one line: `Encountered error while reading file X: CSV header does not …`."""
@@ -25,19 +27,21 @@ def cause_of(error: Exception) -> str:
 
 
 @contextmanager
-def explain_unreadable_files(where: str) -> Iterator[None]:
-    """Turn the failure to read a file into an error that a user can mend; every other failure stays what it is."""
+def explain_bad_input(where: str) -> Iterator[None]:
+    """Turn a file that cannot be read, and a value that the configuration's SQL cannot work with, into an error that a
+    user can mend; every other failure stays what it is."""
     try:
         yield
     except JAVA_ERRORS as error:
-        if not any("[FAILED_READ_FILE" in message for message in _messages(error)):
+        messages = " ".join(_messages(error))
+        if "[FAILED_READ_FILE" in messages:
+            wanted, do = "rows from files that can be read", "Mend or remove that file, then run the job again."
+        elif _BAD_VALUE.search(messages):
+            wanted = "values that the configuration's SQL can work with"
+            do = "Write try_cast(… AS …), or whatever Spark advises, in rules.conditions and rules.caps."
+        else:
             raise
-        raise problem(
-            where,
-            wanted="rows from files that can be read",
-            found=cause_of(error),
-            do="Nothing was written. Mend or remove that file, then run the job again.",
-        ) from error
+        raise problem(where, wanted=wanted, found=cause_of(error), do=f"Nothing was written. {do}") from error
 
 
 def _messages(error: Exception) -> list[str]:

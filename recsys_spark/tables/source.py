@@ -34,15 +34,15 @@ _CORRUPT = "_corrupt_record"
 _EXAMPLE = "2000-01-01"
 
 
-def read_source(spark: SparkSession, source: SourceConfig, section: str) -> DataFrame:
+def read_source(spark: SparkSession, source: SourceConfig, section: str, *, can_be_empty: bool = False) -> DataFrame:
     """Every row of the source with its own columns, plus MALFORMED, FILE, BLOCK and NUMBER.
 
     Text formats come as strings: nothing is guessed, nothing is cast. `section` names the place in the configuration
-    for the errors: no such path, no rows, a header that differs between files.
+    for the errors: no such path, no columns, no rows (unless that may be), a header that differs between files.
     """
     try:
         rows = _load(spark, source, section)
-        is_empty = not own_columns(rows) or rows.isEmpty()
+        is_empty = not own_columns(rows) or (not can_be_empty and rows.isEmpty())
     except JAVA_ERRORS as error:
         raise _unreadable(source, f"configuration, {section}.source.path", error) from None
     if is_empty:

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.errors import problem
 from recsys_spark.tables.contract import Table
-from recsys_spark.tables.failures import cause_of, explain_unreadable_files
+from recsys_spark.tables.failures import cause_of, explain_bad_input
 
 _IS_GONE = "_recsys_is_gone"
 """Marks the rows of a merge's source whose key is to leave the table."""
@@ -171,7 +171,7 @@ class Store:
         is_kept = _selects_kept_rows(chosen)
         kept = chosen if is_kept else chosen.persist(StorageLevel.MEMORY_AND_DISK)
         try:
-            with explain_unreadable_files(f"table {table.name}"):
+            with explain_bad_input(f"table {table.name}"):
                 faults = first_row(table.count_faults(kept)).asDict()
                 table.require_sound(faults)
                 yield kept, faults["rows"]

@@ -21,7 +21,6 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.evaluation.metrics import ALL, NDCG, per_user_metrics
-from recsys_spark.seen_rules import KEEP
 from recsys_spark.transforms.history import LAST_TS, age_days, may_repeat
 from recsys_spark.transforms.order import keep_best
 
@@ -87,15 +86,23 @@ def rank_blends(blended: DataFrame, *, list_size: int) -> DataFrame:
 
 
 def measure_weights(
-    towers: DataFrame, history: DataFrame, weights: DataFrame, truth: DataFrame, *, as_of: datetime, k: int
+    towers: DataFrame,
+    history: DataFrame,
+    weights: DataFrame,
+    truth: DataFrame,
+    *,
+    seen_rule: str,
+    as_of: datetime,
+    k: int,
 ) -> DataFrame:
     """tower_weight, score, num_users: mean NDCG@k of each weight's lists over the users of the truth.
 
     The first three as in `blend_candidates`, as of the validation cut-off `as_of`; `truth` from `truth_slices` of the
-    window after it. Measured under the rule keep: under drop there is no history, and the weight changes no
-    list. A weight that could not be measured (no rule keep, an empty window) has score 0 and 0 users.
+    window after it. Measured on the lists of one seen rule, that which leaves out least: under drop there is no
+    history, and the weight changes no list. A weight that could not be measured (an empty window, no lists of the
+    rule) has score 0 and 0 users.
     """
-    kept = towers.where(F.col(c.SEEN_RULE) == KEEP)
+    kept = towers.where(F.col(c.SEEN_RULE) == seen_rule)
     ranked = rank_blends(blend_candidates(kept, history, weights, as_of=as_of), list_size=k)
     lists = ranked.select(
         F.col(c.TOWER_WEIGHT).alias(c.METHOD), F.lit(ALL).alias(c.SLICE), c.USER_ID, c.ITEM_ID, c.RANK

@@ -123,7 +123,7 @@ def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], ma
     given = {target: F.col(f"`{name}`") for name, target in columns.items()}
     types = {target: raw.schema[name].dataType.simpleString() for name, target in columns.items()}
     whole = F.to_json(F.struct(*[F.col(f"`{name}`") for name in own_columns(raw)]))
-    texts = {name: _text(given[name]) if name in given else F.lit(None).cast("string") for name in targets}
+    texts = {name: trim_text(given[name]) if name in given else F.lit(None).cast("string") for name in targets}
     return raw.select(
         F.col(FILE).alias(c.SOURCE),
         F.col(BLOCK),
@@ -136,7 +136,7 @@ def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], ma
     )
 
 
-def _text(given: Column) -> Column:
+def trim_text(given: Column) -> Column:
     """The text without blanks around it; an empty one is null."""
     return F.nullif(F.btrim(given.cast("string"), F.lit(_BLANKS)), F.lit(""))
 
@@ -189,7 +189,7 @@ def _names_a_zone(pattern: str) -> bool:
 def _attributes(given: Mapping[str, Column]) -> Column:
     """Map of the mapped attributes that have a value."""
     named = {
-        target.removeprefix(_ATTRIBUTE): _text(source)
+        target.removeprefix(_ATTRIBUTE): trim_text(source)
         for target, source in given.items()
         if target.startswith(_ATTRIBUTE)
     }

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.transforms.blend import PINNED, rank_blends
-from recsys_spark.transforms.history import LAST_TS, age_days, may_repeat
+from recsys_spark.transforms.history import LAST_TS, age_days, may_repeat, of_items
 from recsys_spark.transforms.rules import Rules, allowed_pairs
 
 _ENTRY: Final = "entry"
@@ -22,6 +22,7 @@ _LAST: Final = "last"
 
 def rank_lists(
     blended: DataFrame,
+    candidates: DataFrame,
     own: DataFrame,
     items: DataFrame,
     groups: DataFrame,
@@ -32,14 +33,15 @@ def rank_lists(
 ) -> DataFrame:
     """The lists of `blended` (rows of `blend_candidates` of one weight) with their rank, pins and caps applied.
 
-    A pinned item is listed for whom conditions, block list and seen rule allow it. `own` are rows of `decayed_counts`
-    as of the same cut-off.
+    `candidates` has a row for each list (seen_rule, user_id); a pinned item of the catalogue (`items`) is listed where
+    conditions, block list and seen rule allow it. `own` are rows of `decayed_counts` as of the same cut-off.
     """
     if not rules.caps and rules.pinned is None:
         return rank_blends(blended, list_size=list_size)
     rows = blended.withColumn(c.POSITION, F.lit(None).cast("int"))
     if rules.pinned is not None:
-        everywhere = blended.select(c.SEEN_RULE, c.USER_ID).distinct().crossJoin(F.broadcast(rules.pinned))
+        pinned = of_items(rules.pinned, items)
+        everywhere = candidates.select(c.SEEN_RULE, c.USER_ID).crossJoin(F.broadcast(pinned))
         last = own.select(c.USER_ID, c.ITEM_ID, F.col(LAST_TS).alias(_LAST))
         repeated = everywhere.join(last, on=[c.USER_ID, c.ITEM_ID], how="left")
         pins = repeated.where(may_repeat(c.SEEN_RULE, age_days(_LAST, as_of=as_of))).drop(_LAST)
@@ -72,9 +74,10 @@ def make_lists(rows: DataFrame, groups: DataFrame, *, most: Sequence[int], list_
     """
     grouped = rows.join(groups.select(c.ITEM_ID, c.GROUPS), on=[c.ITEM_ID], how="left")
     of_list = [c.SEEN_RULE, c.USER_ID]
+    others = [name for name in rows.columns if name not in (*of_list, c.ITEM_ID, c.POSITION)]
     order = (F.col(c.POSITION).isNull().alias("is_last"), F.col(c.POSITION), (-F.col(c.SCORE)).alias("against"))
-    entries = grouped.select(*of_list, F.struct(*order, c.ITEM_ID, c.GROUPS).alias(_ENTRY))
-    gathered = entries.groupBy(*of_list).agg(F.collect_list(_ENTRY).alias(_ENTRIES))
+    entry = F.struct(*order, c.ITEM_ID, c.GROUPS, *others).alias(_ENTRY)
+    gathered = grouped.select(*of_list, entry).groupBy(*of_list).agg(F.collect_list(_ENTRY).alias(_ENTRIES))
     entry_type = gathered.schema[_ENTRIES].dataType.simpleString()
     listed = F.aggregate(
         F.array_sort(_ENTRIES),
@@ -89,10 +92,8 @@ def make_lists(rows: DataFrame, groups: DataFrame, *, most: Sequence[int], list_
     )  # fmt: skip
     place = F.coalesce(F.col(f"{_ENTRY}.{c.POSITION}"), F.get("free", F.col("number") - F.col("num_pins")))
     in_order = Window.partitionBy(*of_list).orderBy(_PLACE)
-    ranks = placed.select(*of_list, f"{_ENTRY}.{c.ITEM_ID}", place.alias(_PLACE)).select(
-        *of_list, c.ITEM_ID, F.row_number().over(in_order).alias(c.RANK)
-    )
-    return rows.join(ranks, on=[*of_list, c.ITEM_ID], how="inner")
+    ranked = placed.withColumn(_PLACE, place).withColumn(c.RANK, F.row_number().over(in_order))
+    return ranked.select(*of_list, *[f"{_ENTRY}.{name}" for name in (c.ITEM_ID, *others)], c.RANK)
 
 
 def _fits(kept: Column, new: Column, most: Sequence[int]) -> Column:

@@ -21,10 +21,13 @@ from recsys_spark import columns as c
 
 ITEM: Final = "item"
 USER: Final = "user"
-BLOCK_ITEMS: Final = 2**15
-"""Items of a block of SEGMENTS.allowed: those of Spark's bitmaps."""
+NOTHING: Final = "nothing"
+"""The one field of a struct from which expressions name no column."""
 
-_BLOCK: Final = "block"
+WORD_ITEMS: Final = 64
+"""Items of a word of SEGMENTS.allowed."""
+
+_WORD: Final = "word"
 _BITS: Final = "bits"
 
 
@@ -46,53 +49,57 @@ class Rules:
 
 
 def describe_items(items: DataFrame, rules: Rules) -> DataFrame:
-    """item_id and `item`, a struct of all that rules may say of it."""
+    """item_id and `item`, a struct of what conditions and caps name of it."""
     for table in rules.item_tables:
         items = items.join(table, on=[c.ITEM_ID], how="left")
-    return items.select(c.ITEM_ID, F.struct(*items.columns).alias(ITEM))
+    return items.select(c.ITEM_ID, _facts(items, ITEM, [*rules.conditions.values(), *rules.caps]))
 
 
 def describe_users(users: DataFrame, rules: Rules) -> DataFrame:
     """The columns of `users` (any number of rows per user_id) and `user`, a struct of what conditions name of it."""
-    named = columns_named(USER, rules.conditions.values())
-    facts = users.select(c.USER_ID).distinct()
+    wide = users.select(c.USER_ID).distinct()
     for table in rules.user_tables:
-        facts = facts.join(table, on=[c.USER_ID], how="left")
-    chosen = [name for name in facts.columns if name in named]
-    if not chosen:
-        return users.withColumn(USER, F.struct(F.lit(None).cast("string").alias("nothing")))
-    return users.join(facts.select(c.USER_ID, F.struct(*chosen).alias(USER)), on=[c.USER_ID], how="left")
+        wide = wide.join(table, on=[c.USER_ID], how="left")
+    facts = wide.select(c.USER_ID, _facts(wide, USER, rules.conditions.values()))
+    return users.join(facts, on=[c.USER_ID], how="left")
 
 
-def columns_named(side: str, expressions: Iterable[str]) -> set[str]:
-    """The columns of `side` that expressions name, as `user.region` or user.`region of birth`."""
-    pattern = rf"\b{side}\.(?:(\w+)|`([^`]+)`)"
-    return {plain or quoted for text in expressions for plain, quoted in re.findall(pattern, text)}
+def _facts(wide: DataFrame, side: str, expressions: Iterable[str]) -> Column:
+    """A struct of the columns that expressions name, as `user.region` or user.`region`, in letters of any size."""
+    pattern = rf"\b{side}\.`?(\w+)"
+    named = {name.lower() for text in expressions for name in re.findall(pattern, text, re.IGNORECASE)}
+    chosen = [F.col(name) for name in wide.columns if name.lower() in named]
+    return F.struct(*(chosen or [F.lit(None).cast("string").alias(NOTHING)])).alias(side)
 
 
 def number_segments(users: DataFrame, rules: Rules) -> DataFrame:
-    """user_id, split, as_of (of `users`), `user` and segment: a hash of `user` and as_of."""
+    """user_id, split, as_of (of `users`), `user`, user_facts (the same as JSON) and segment: a hash of user_facts and
+    as_of. The struct itself would not do: Spark's hash passes over nulls, so (null, x) and (x, null) would be one.
+    """
     described = describe_users(users.select(c.USER_ID, c.SPLIT, c.AS_OF), rules)
-    return described.withColumn(c.SEGMENT, F.xxhash64(c.AS_OF, USER))
+    with_facts = described.withColumn(c.USER_FACTS, F.to_json(USER))
+    return with_facts.withColumn(c.SEGMENT, F.xxhash64(c.AS_OF, c.USER_FACTS))
 
 
 def allow_items(segments: DataFrame, items: DataFrame, index: DataFrame, rules: Rules) -> DataFrame:
     """segment, as_of, user_facts, allowed and barred_by (as in SEGMENTS) of each segment.
 
-    `segments` are the distinct segment, as_of and `user` of `number_segments`: few rows, every machine gets them all.
+    `segments` are the distinct segment, as_of, user_facts and `user` of `number_segments`: few rows, every machine
+    gets them all. Bits are gathered in words of 64, which Spark adds up without sorting the pairs.
     """
     described = describe_items(items, rules).join(index, on=[c.ITEM_ID], how="inner").select(c.ITEM_IDX, ITEM)
     pairs = described.crossJoin(F.broadcast(segments))
     is_true = {name: F.coalesce(F.expr(sql), F.lit(False)) for name, sql in rules.conditions.items()}
     barred = {f"barred{n}": F.sum((~flag).cast("bigint")) for n, flag in enumerate(is_true.values())}
-    keys = [F.col(c.SEGMENT), F.col(c.AS_OF), F.to_json(USER).alias(c.USER_FACTS)]
-    bit = F.when(_all(is_true.values()), F.bitmap_bit_position(F.col(c.ITEM_IDX) + 1))
-    blocks = pairs.groupBy(*keys, (F.col(c.ITEM_IDX) / BLOCK_ITEMS).cast("int").alias(_BLOCK)).agg(
-        F.bitmap_construct_agg(bit).alias(_BITS), *[count.alias(name) for name, count in barred.items()]
+    bit = F.expr(f"shiftleft(1L, {c.ITEM_IDX} % {WORD_ITEMS})")
+    of_segment = (c.SEGMENT, c.AS_OF, c.USER_FACTS)
+    words = pairs.groupBy(*of_segment, F.floor(F.col(c.ITEM_IDX) / WORD_ITEMS).cast("int").alias(_WORD)).agg(
+        F.bit_or(F.when(_all(is_true.values()), bit).otherwise(F.lit(0).cast("bigint"))).alias(_BITS),
+        *[count.alias(name) for name, count in barred.items()],
     )
     counts = [F.struct(F.lit(name), F.sum(column)) for name, column in zip(is_true, barred, strict=True)]
-    return blocks.groupBy(c.SEGMENT, c.AS_OF, c.USER_FACTS).agg(
-        F.map_from_entries(F.collect_list(F.struct(_BLOCK, _BITS))).alias(c.ALLOWED),
+    return words.groupBy(*of_segment).agg(
+        F.collect_list(F.when(F.col(_BITS) != 0, F.struct(_WORD, _BITS))).alias(c.ALLOWED),
         F.map_from_entries(F.array(*counts).cast("array<struct<name:string,items:bigint>>")).alias(c.BARRED_BY),
     )
 
@@ -127,7 +134,8 @@ def group_items(items: DataFrame, index: DataFrame, rules: Rules) -> DataFrame:
     """item_id, item_idx and groups (as in ITEM_GROUPS) of each item; no rows without caps."""
     described = describe_items(items, rules).join(index, on=[c.ITEM_ID], how="inner")
     values = [F.expr(sql) for sql in rules.caps]
-    groups = F.array(*[F.when(value.isNotNull(), F.xxhash64(value)) for value in values]).cast("array<bigint>")
+    hashes = [F.when(value.isNotNull(), F.xxhash64(F.to_json(F.struct(value.alias("value"))))) for value in values]
+    groups = F.array(*hashes).cast("array<bigint>")
     return described.where(F.lit(bool(rules.caps))).select(c.ITEM_ID, c.ITEM_IDX, groups.alias(c.GROUPS))
 
 

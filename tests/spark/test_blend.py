@@ -10,6 +10,7 @@ pytestmark = pytest.mark.spark
 
 CUT_OFF = datetime(2017, 12, 4, tzinfo=UTC)
 DAY = timedelta(days=1)
+MEASURED = {"seen_rule": "keep", "as_of": CUT_OFF, "k": 2}
 TOWERS = "seen_rule string, user_id string, item_id string, rank int, score double"
 HISTORY = "user_id string, item_id string, score double, num_events int, last_ts timestamp, rank int"
 BLENDS = "tower_weight double, score double, num_users bigint"
@@ -94,7 +95,9 @@ def test_a_weight_is_measured_on_what_users_chose_next(spark, blend):
     truth = spark.createDataFrame([("all", "u", "x"), ("new", "u", "x"), ("all", "v", "b")], TRUTH)
     weights = spark.createDataFrame([(0.0,), (100.0,)], "tower_weight double")
     history = spark.createDataFrame(U_HISTORY, HISTORY)
-    measured = measure_weights(spark.createDataFrame(towers, TOWERS), history, weights, truth, as_of=CUT_OFF, k=2)
+    measured = measure_weights(
+        spark.createDataFrame(towers, TOWERS), history, weights, truth, seen_rule="keep", as_of=CUT_OFF, k=2
+    )
     assert measured.dtypes == [("tower_weight", "double"), ("score", "double"), ("num_users", "bigint")]
     # weight 0 lists y o for u: no hit; weight 100 lists x first: NDCG 1. v's list has no hit either way.
     assert {r.tower_weight: (r.score, r.num_users) for r in measured.collect()} == {0.0: (0.0, 2), 100.0: (0.5, 2)}
@@ -105,7 +108,9 @@ def test_weights_that_cannot_be_measured_stay_with_score_0(spark):
     only_drop = spark.createDataFrame([row for row in U_TOWERS if row[0] == "drop"], TOWERS)
     weights = spark.createDataFrame([(0.0,), (0.5,)], "tower_weight double")
     truth = spark.createDataFrame([("new", "u", "x")], TRUTH)
-    measured = measure_weights(only_drop, spark.createDataFrame(U_HISTORY, HISTORY), weights, truth, as_of=CUT_OFF, k=2)
+    measured = measure_weights(
+        only_drop, spark.createDataFrame(U_HISTORY, HISTORY), weights, truth, seen_rule="keep", as_of=CUT_OFF, k=2
+    )
     assert {tuple(r) for r in measured.collect()} == {(0.0, 0.0, 0), (0.5, 0.0, 0)}
     assert best_weight(measured).first().tower_weight == 0.0
 

@@ -8,7 +8,6 @@ import pytest
 from recsys_spark.checks import (
     count_unknown_items,
     count_users_without_list,
-    describe_bars,
     require_balance,
     require_few_faulty,
     require_splits,
@@ -103,12 +102,3 @@ def test_spark_and_numpy_add_up_row_ids_to_the_same_checksum(spark):
     by_hand = sum(row_id % CHECKSUM_MODULUS for row_id in row_ids)
     assert sum_row_ids(rows) == by_hand
     assert int((np.array(row_ids, dtype=np.int64) % CHECKSUM_MODULUS).sum()) == by_hand, "the trainer's own formula"
-
-
-def test_what_conditions_bar_is_told_with_the_range_over_the_kinds_of_users(spark):
-    bars = [({"stock": 5000, "region": 30},), ({"stock": 5000, "region": 90},)]
-    segments = spark.createDataFrame(bars, "barred_by map<string,bigint>")
-    assert describe_bars(segments) == (
-        "conditions, by kind of user: stock bars 5,000 items, region bars 30 to 90 items"
-    )
-    assert describe_bars(segments.where("false")) == "no conditions: any item may be listed"

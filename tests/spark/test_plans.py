@@ -112,6 +112,7 @@ def frames(tables):
 
 WHEN = {"as_of": START}
 DECAY = {**WHEN, "decay_days": 9.0}
+MEASURED = {**WHEN, "seen_rule": "keep", "k": 10}
 STAMP = ("yyyy-MM-dd", "UTC")
 EVENT_MAP, ITEM_MAP = {"who": "user_id", "what": "item_id", "at": "ts"}, {"what": "item_id", "who": "attributes.who"}
 
@@ -120,7 +121,9 @@ CASES = {
     candidates.list_items: lambda f: candidates.list_items(f.candidates, f.index),
     blend.blend_candidates: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends, **WHEN),
     blend.rank_blends: lambda f: blend.rank_blends(f.blended, list_size=5),
-    blend.measure_weights: lambda f: blend.measure_weights(f.towers, f.counts, f.blends, f.truth, **WHEN, k=10),
+    blend.measure_weights: lambda f: blend.measure_weights(
+        f.towers, f.counts, f.blends, f.truth, seen_rule="keep", **WHEN, k=10
+    ),
     blend.best_weight: lambda f: blend.best_weight(f.blends),
     changes.without_equals: lambda f: changes.without_equals(f.events, f.items, on=["item_id"]),
     history.before: lambda f: history.before(f.events, START),
@@ -129,7 +132,9 @@ CASES = {
     history.of_items: lambda f: history.of_items(f.events, f.items),
     history.seen_items: lambda f: history.seen_items(f.events),
     history.decayed_counts: lambda f: history.decayed_counts(f.events, **DECAY),
-    lists.rank_lists: lambda f: lists.rank_lists(f.pinnable, f.counts, f.items, f.groups, f.rules, **WHEN, list_size=5),
+    lists.rank_lists: lambda f: lists.rank_lists(
+        f.pinnable, f.towers, f.counts, f.items, f.groups, f.rules, **WHEN, list_size=5
+    ),
     lists.add_pins: lambda f: lists.add_pins(f.pinnable, f.pins),
     lists.make_lists: lambda f: lists.make_lists(
         f.pinnable.join(f.pins, on=["seen_rule", "user_id", "item_id"]), f.groups, most=(1, 2), list_size=5
@@ -138,7 +143,7 @@ CASES = {
     rules.describe_users: lambda f: rules.describe_users(f.users, f.rules),
     rules.number_segments: lambda f: rules.number_segments(f.vectors, f.rules),
     rules.allow_items: lambda f: rules.allow_items(
-        rules.number_segments(f.vectors, f.rules).select("segment", "as_of", "user").distinct(),
+        rules.number_segments(f.vectors, f.rules).select("segment", "as_of", "user_facts", "user").distinct(),
         f.items,
         f.index,
         f.rules,
@@ -152,6 +157,7 @@ CASES = {
     ingest.parse_items: lambda f: ingest.parse_items(
         f.raw, columns=ITEM_MAP, timestamp=STAMP, malformed="_recsys_malformed"
     ),
+    ingest.trim_text: lambda f: f.items.select(ingest.trim_text(F.col("title"))),
     ingest.forget_accepted_raw: lambda f: ingest.forget_accepted_raw(f.parsed),
     ingest.refuse_known: lambda f: ingest.refuse_known(f.parsed, f.events, batch="full"),
     ingest.faulty: lambda f: ingest.faulty(f.parsed),
@@ -239,6 +245,11 @@ def test_ranking_drops_rows_before_it_shuffles_them(frames, function, rankings):
     steps = re.findall(r"WindowGroupLimit .*(Final|Partial)$|(Exchange) hashpartitioning", physical, re.MULTILINE)
     found = " ".join(limit or exchange for limit, exchange in steps)
     assert found.count("Final Exchange Partial") == rankings, "the plan is read from its end: a limit on either side"
+
+
+def test_pairs_of_segments_and_items_are_counted_without_sorting_them(frames):
+    physical = plan_of(CASES[rules.allow_items](frames)).partition("== Physical Plan ==")[2]
+    assert "SortAggregate" not in physical and "HashAggregate" in physical
 
 
 def test_ranking_without_a_limit_keeps_every_row(frames):

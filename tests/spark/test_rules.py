@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
 from recsys_spark.config.sections import RulesConfig
 from recsys_spark.errors import RecsysError
-from recsys_spark.rules import load_rules
-from recsys_spark.tables.catalog import ITEMS
+from recsys_spark.rules import describe_rules, load_rules
+from recsys_spark.tables.catalog import ITEMS, SEGMENTS
+from recsys_spark.tables.store import Store
 from recsys_spark.transforms.lists import add_pins, make_lists, rank_lists
 from recsys_spark.transforms.rules import (
     USER,
@@ -85,17 +85,13 @@ def allowed_by_hand(user, as_of):
 
 def test_a_segment_allows_the_items_for_which_every_condition_is_true(spark, users, items, index, rules):
     segmented = number_segments(users, rules)
-    segments = segmented.select("segment", "as_of", USER).distinct()
+    segments = segmented.select("segment", "as_of", "user_facts", USER).distinct()
     rows = {row.segment: row for row in allow_items(segments, items, index, rules).collect()}
     ids = {row.item_idx: row.item_id for row in index.collect()}
     found = {}
     for user in segmented.collect():
         row = rows[user.segment]
-        bits = {
-            block * 2**15 + int(bit)
-            for block, data in row.allowed.items()
-            for bit in np.flatnonzero(np.unpackbits(np.frombuffer(bytes(data), np.uint8), bitorder="little"))
-        }
+        bits = {64 * word.word + bit for word in row.allowed for bit in range(64) if word.bits >> bit & 1}
         found[user.user_id, user.split] = {ids[idx] for idx in bits}
     wanted = {
         (user, split): allowed_by_hand(user, as_of)
@@ -112,6 +108,14 @@ def test_users_whom_no_condition_tells_apart_are_one_segment(users, rules):
     assert number_segments(users, alike).select("segment").distinct().count() == 2, "one for each cut-off"
     by_note = Rules({"noted": "user.`note` = 'x'"}, {}, user_tables=rules.user_tables)
     assert number_segments(users, by_note).select("segment").distinct().count() == 6
+
+
+def test_facts_that_are_null_in_other_places_are_other_segments(spark, users):
+    people = spark.createDataFrame([("u", None, "x"), ("v", "x", None)], "user_id string, home string, work string")
+    both = Rules({"near": "user.home = 'x' OR user.WORK = 'x'"}, {}, user_tables=(people,))
+    facts = number_segments(users, both).where("split = 'test'").select("segment", "user_facts").distinct().collect()
+    assert sorted(row.user_facts for row in facts) == ['{"home":"x"}', '{"work":"x"}', "{}"]
+    assert len({row.segment for row in facts}) == 3
 
 
 def test_pairs_are_allowed_as_segments_are(spark, items, rules):
@@ -205,14 +209,17 @@ def test_pins_obey_conditions_block_lists_and_seen_rules_and_count_for_caps(spar
     blended = both.unionByName(both.withColumn("seen_rule", F.lit("drop for 10 days")))
     had = [("u", "b", JUNE - 9 * DAY), ("u", "e", JUNE - 10 * DAY)]
     own = spark.createDataFrame(had, f"{PAIR}, last_ts timestamp")
-    pinned = spark.createDataFrame([("b", 1), ("e", 2), ("d", 3), ("a", 4)], "item_id string, position int")
+    pinned = spark.createDataFrame(
+        [("b", 1), ("e", 2), ("d", 3), ("a", 4), ("gone", 5)], "item_id string, position int"
+    )
     rules = Rules(
         {"priced": "item.price IS NOT NULL"}, {"item.category": 1}, pinned=pinned,
         blocked=spark.createDataFrame([("u", "a")], PAIR),
     )  # fmt: skip
     numbers = {"wine": 1, "soap": 2}
     groups = spark.createDataFrame([(row[0], [numbers.get(row[1])]) for row in CATALOGUE], GROUPS)
-    ranked = rank_lists(blended, own, items, groups, rules, as_of=JUNE, list_size=5)
+    users = spark.createDataFrame([("keep", "u"), ("drop for 10 days", "u")], "seen_rule string, user_id string")
+    ranked = rank_lists(blended, users, own, items, groups, rules, as_of=JUNE, list_size=5)
     # keep: b (wine) and e (soap) are pinned, which leaves no place for c (soap) and a (wine).
     # drop for 10 days: b was had 9 days ago, so a may stand, unpinned, since that is blocked.
     assert listed(ranked.where("seen_rule = 'keep'")) == "b e"
@@ -258,11 +265,39 @@ def test_tables_are_read_with_their_columns(spark, tmp_path, items):
     assert [tuple(row) for row in found.pinned.collect()] == [("a", 1)]
 
 
+def test_ids_are_read_as_ingest_reads_them_and_a_block_list_may_be_empty(spark, tmp_path):
+    blocked = "user_id,item_id\nu \u00a0, a\n"
+    found = load_rules(spark, config(tmp_path, blocked=blocked, pinned="item_id,position\n"), list_size=5)
+    assert [tuple(row) for row in found.blocked.collect()] == [("u", "a")]
+    assert found.pinned.count() == 0
+
+
+def test_what_rules_come_to_is_told(spark, items, tmp_path):
+    bars = [({"stock": 5000, "region": 30},), ({"stock": 5000, "region": 90},)]
+    segments = spark.createDataFrame(bars, "barred_by map<string,bigint>")
+    rules = load_rules(spark, config(tmp_path, blocked="user_id,item_id\nu,a\nu,nothing\n"), list_size=5)
+    told = "stock bars 5,000 items, region bars 30 to 90 items, blocked: 1 of 2 rows name an item of ITEMS"
+    assert describe_rules(rules, items, segments) == told
+    nothing = describe_rules(Rules({}, {}), items, segments.where("false"))
+    assert nothing == "no conditions, no block list: any item may be listed"
+
+
+def test_a_value_that_sql_cannot_work_with_is_told_without_a_stack_trace(spark, tmp_path, items, users, index):
+    given = config(tmp_path, stock="item_id,units\na,n/a\n", conditions={"s": "item.units > 0"})
+    rules = load_rules(spark, given, list_size=5)
+    segments = number_segments(users, rules).select("segment", "as_of", "user_facts", USER).distinct()
+    store = Store(spark, str(tmp_path / "warehouse"))
+    rows = allow_items(segments, items, index, rules).withColumn("run_id", F.lit("r"))
+    with pytest.raises(RecsysError, match=r"table SEGMENTS: wanted values that .* found .*n/a.*Write try_cast"):
+        store.replace(SEGMENTS, rows, {"run_id": "r"})
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"stock": "item_id,units\na,1\na,2\n"}, r"tables\.stock: wanted one row for each item_id; found 2 rows, 1 "),
-        ({"people": "user_id,age\n,1\n"}, r"user_tables\.people: wanted one row for each user_id; found 1 rows, 0 "),
+        ({"people": "user_id,age\n \u00a0,1\n"}, r"people: wanted user_id in each row; found 1 rows without"),
+        ({"blocked": "user_id,item_id\nu,\n"}, r"blocked: wanted user_id and item_id in each row; found 1 "),
         ({"stock": "item_id,units\na,1,9\n"}, r"stock\.source\.path: wanted rows of csv .* found 1 that cannot"),
         ({"stock": "item_id,price\na,1\n"}, r"stock\.columns: wanted names of its own; found price, which ITEMS has"),
         ({"pinned": "item_id,position\na,6\nb,x\nc,5\n"}, r"pinned: wanted positions from 1 to 5 .* found 2 rows"),
@@ -270,6 +305,10 @@ def test_tables_are_read_with_their_columns(spark, tmp_path, items):
         ({"conditions": {"cheap": "item.price"}}, r"conditions\.cheap: .*\(its value is double\)"),
         ({"conditions": {"cheap": "item.price <"}}, r"conditions\.cheap: .* found item\.price <"),
         ({"conditions": {"luck": "rand() < 0.5"}}, r"conditions\.luck: .*\(it says something else each time\)"),
+        ({"conditions": {"late": "now() > '2020-01-01'"}}, r"conditions\.late: .*\(it says something else each time\)"),
+        ({"conditions": {"odd": "item_id <> 'x'"}}, r"conditions\.odd: .* found item_id <> 'x' \("),
+        ({"conditions": {"many": "count(*) > 0"}}, r"conditions\.many: wanted a SQL expression"),
+        ({"conditions": {"c": "user.a = 'x'"}, "people": "user_id,b\nu,1\n"}, r"Columns are as_of, .*user\.b, "),
         ({"caps": {"item.categry": 3}}, r"rules\.caps, item\.categry: wanted a SQL expression over the item"),
         ({"caps": {"user.region": 3}, "people": "user_id,region\nu,1\n"}, r"rules\.caps, user\.region: wanted"),
     ],

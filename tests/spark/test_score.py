@@ -206,6 +206,7 @@ def test_refuses_settings_that_mean_nothing(spark, items, changed):
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 RULED_DDL = f"{USERS_DDL}, seen_days array<int>, blocked array<int>, segment bigint"
+SEGMENTS_DDL = "segment bigint, allowed array<struct<word:int,bits:bigint>>, barred_by map<string,bigint>"
 MOST = 3
 
 
@@ -254,12 +255,16 @@ def rule_tables(spark, tmp_path_factory):
     """Snapshots of SEGMENTS and ITEM_GROUPS."""
     segments = []
     for segment, barred in BARRED.items():
-        bits = np.zeros(2**15, dtype=np.uint8)
+        bits = np.zeros(256, dtype=np.uint8)
         bits[[idx for _, idx, *_ in ITEMS if idx not in barred]] = 1
-        allowed = {0: bytearray(np.packbits(bits, bitorder="little").tobytes())}
+        words = np.packbits(bits, bitorder="little").view("<i8").tolist()
+        allowed = [(word, word_bits) for word, word_bits in enumerate(words) if word_bits]
         segments.append((segment, allowed, {"stock": len(barred), "age": 0}))
     tables = {
-        "SEGMENTS": (segments, "segment bigint, allowed map<int,binary>, barred_by map<string,bigint>"),
+        "SEGMENTS": (
+            segments,
+            "segment bigint, allowed array<struct<word:int,bits:bigint>>, barred_by map<string,bigint>",
+        ),
         "ITEM_GROUPS": ([(idx, [group]) for idx, group in GROUP_OF.items()], "item_idx int, groups array<bigint>"),
     }
     snapshots = []
@@ -302,5 +307,5 @@ def test_rules_leave_out_what_they_say_and_short_lists_say_why(
 def test_a_segment_without_a_row_is_named(spark, items, rule_tables):
     users = spark.createDataFrame([("u", "test", USERS[0][2], [], [], [], 99)], RULED_DDL)
     given = {"column": "embedding", "top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
-    with pytest.raises(PythonException, match=r"table SEGMENTS: wanted a row .* Run jobs/apply_rules\.py"):
+    with pytest.raises(PythonException, match=r"table SEGMENTS: wanted every user .* Run jobs/apply_rules\.py"):
         score_pairs(users, items, rules=RuleTables(*rule_tables, ()), **given).collect()

@@ -7,6 +7,7 @@ import pytest
 from recsys_spark.config import load_config
 from recsys_spark.errors import RecsysError
 
+TABLE = "source: {format: csv, path: x}"
 DATASET = """
 events:
   source: {format: csv, path: "{landing}/events.csv"}
@@ -162,6 +163,11 @@ def test_without_base_yaml_one_problem_says_so(problems):
         ("seen_rules=[keep, lose]", "seen_rules.1: wanted keep, drop, or drop for N days; found 'lose'."),
         ("split.test_start=20171204", "wanted a day or a moment; found 20171204. Write for example 2017-12-04."),
         ("split.test_start=soon", "wanted a day or a moment; found 'soon'. Write for example 2017-12-04."),
+        ("rules.caps={item.category: 0}", "rules.caps.item.category: wanted"),
+        ("rules.conditions=[a]", "rules.conditions: wanted"),
+        (f"rules.blocked={{{TABLE}, columns: {{a: user_id}}}}", "columns: wanted a source column for item_id"),
+        (f"rules.user_tables.p={{{TABLE}, columns: {{a: user_id, b: home.town}}}}", "found home.town. Rules"),
+        (f"rules.user_tables.p={{{TABLE}, columns: {{a: user_id, b: Age, c: age}}}}", "found Age, age. Rules"),
         ("events.timestamp.zone=berlin", "found 'berlin'. Did you mean 'Europe/Berlin'?"),
         ("events.timestamp.zone=Mars", "wanted a region as Europe/Berlin, or an offset as +02:00; found 'Mars'."),
         ("events.timestamp.format=MM-dd", "wanted a pattern with a year; years are yyyy; found 'MM-dd'."),
@@ -216,3 +222,9 @@ def test_a_broken_file_is_named_with_its_line(problems, text, found):
 def test_a_file_that_cannot_be_read_is_named(file, found):
     with pytest.raises(RecsysError, match=found):
         load_config([file])
+
+
+def test_rules_stand_in_the_order_of_their_names_and_null_takes_them_back(load):
+    caps = load("rules.caps={b: 2, a: 1, c: 3}", "rules.caps.c=null").rules.caps
+    assert list(caps.items()) == [("a", 1), ("b", 2)]
+    assert load("rules.conditions={x: a}", "rules.conditions=null").rules.conditions == {}

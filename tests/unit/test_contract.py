@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from recsys_spark.errors import RecsysError, problem
 from recsys_spark.tables.contract import Column, Table
-from recsys_spark.tables.failures import cause_of, explain_unreadable_files
+from recsys_spark.tables.failures import cause_of, explain_bad_input
 
 SALES = Table(
     name="SALES",
@@ -81,6 +81,6 @@ def test_a_cause_is_one_line_without_the_stack_trace(message, cause):
     "error", [ValueError("a fault of ours"), problem("here", wanted="a", found="b", do="Mend it.")]
 )
 def test_a_failure_that_is_not_about_a_file_stays_what_it_is(error):
-    with pytest.raises(type(error)) as raised, explain_unreadable_files("table SALES"):
+    with pytest.raises(type(error)) as raised, explain_bad_input("table SALES"):
         raise error
     assert raised.value is error

@@ -8,7 +8,7 @@ import pytest
 from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.errors import RecsysError
 
-NEED = Need(num_items=50_000, dim=128, top_k=100, num_rules=2, num_segments=1, has_caps=False)
+NEED = Need(num_items=50_000, dim=128, top_k=100, num_rules=2, num_segments=1, num_caps=0)
 
 
 def test_the_usual_block_fits_the_usual_worker():
@@ -40,7 +40,7 @@ def test_where_no_block_fits_the_error_names_a_worker_that_does(need):
 
 
 def test_every_size_costs():
-    changes = {"num_items": 10**8, "dim": 129, "top_k": 101, "num_rules": 3, "num_segments": 9, "has_caps": True}
+    changes = {"num_items": 10**8, "dim": 129, "top_k": 101, "num_rules": 3, "num_segments": 9, "num_caps": 1}
     larger = [replace(NEED, **{name: value}) for name, value in changes.items()]
     assert all(need.bytes_for(4096) > NEED.bytes_for(4096) for need in larger)
     assert NEED.bytes_for(4097) > NEED.bytes_for(4096)
