@@ -8,7 +8,7 @@
 Exact top-100 of 20,000 users x 50,000 items, 50 seen items excluded for every user. One thread for kernel, peers and
 scaling; Spark has two cores with one thread in each worker, against the limit of two threads, and searches for 100,000
 users too: a job has costs that do not grow with its users. Prints its table and writes benchmarks/results/score.json
-and score.svg.
+and score.svg; with --only or --quick, files whose names say so.
 """
 
 from __future__ import annotations
@@ -140,16 +140,18 @@ class Bench:
 def main() -> None:
     options = parse_arguments()
     machine = Machine.this()
+    of_parts = [] if set(options.only) == set(PARTS) else options.only
+    file = RESULTS / f"{'_'.join(['score', *of_parts, *['quick'] * options.quick])}.json"
     print(f"{machine}\n\n{heading()}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), machine)
         try:
             measure(bench, options)
         finally:
-            write_json(bench.rows, machine, RESULTS / "score.json")
+            write_json(bench.rows, machine, file)
     print("\n".join(["", *slopes(bench.rows), *([] if options.quick else verdicts(bench.rows, machine))]))
-    draw(bench.rows, machine, RESULTS / "score.svg")
-    print(f"\n  {RESULTS / 'score.json'}, {RESULTS / 'score.svg'}; load at the end {machine.load()}")
+    draw(bench.rows, machine, file.with_suffix(".svg"))
+    print(f"\n  {file}, {file.with_suffix('.svg')}; load at the end {machine.load()}")
 
 
 def parse_arguments() -> argparse.Namespace:
