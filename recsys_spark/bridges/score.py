@@ -30,7 +30,6 @@ import pyarrow.compute as pc
 import torch
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.item_store import share_item_matrix
@@ -54,12 +53,9 @@ SCORED_SCHEMA: Final = (
     f"{c.SHORTFALL} string"
 )
 
-_OF_USERS: Final = {
-    SEEN: "array<int>",
-    SEEN_DAYS: "array<int>",
-    c.BLOCKED: "array<int>",
-    c.SEGMENT: "bigint",
-}  # what a user need not have
+_LIST: Final = pa.list_(pa.int32())
+_OF_USERS: Final = {SEEN: _LIST, SEEN_DAYS: _LIST, c.BLOCKED: _LIST, c.SEGMENT: pa.int64()}
+"""What users may come without."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +107,8 @@ def score_pairs(
     if user_block < 1:
         raise ValueError(f"wanted blocks of at least one user; found {user_block}")
     settings = ScoreSettings(items, column, rules, top_k, tuple(seen_rules), alpha, offset_b, user_block)
-    known = [
-        F.col(name) if name in users.columns else F.lit(None).cast(sql_type).alias(name)
-        for name, sql_type in _OF_USERS.items()
-    ]
-    return users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, *known).mapInArrow(_scorer(settings), SCORED_SCHEMA)
+    given = [name for name in _OF_USERS if name in users.columns]
+    return users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, *given).mapInArrow(_scorer(settings), SCORED_SCHEMA)
 
 
 def require_top_k_fits(top_k: int, num_items: int, *, setting: str = "score.top_k") -> None:
@@ -141,8 +134,14 @@ def score_batches(batches: Iterable[pa.RecordBatch], settings: ScoreSettings) ->
     torch.set_num_threads(1)  # a worker's share of the machine, whatever its environment says
     forget_archives()
     for users in rebatch(batches, settings.user_block):
-        for block in split_by_pairs(users):
+        for block in split_by_pairs(with_all_columns(users)):
             yield from _score_block(block, share_item_matrix(settings.items, settings.column), settings)
+
+
+def with_all_columns(users: pa.RecordBatch) -> pa.RecordBatch:
+    """The users with nulls for what they came without."""
+    missing = {name: pa.nulls(len(users), kind) for name, kind in _OF_USERS.items() if name not in users.schema.names}
+    return pa.RecordBatch.from_arrays([*users.columns, *missing.values()], names=[*users.schema.names, *missing])
 
 
 def split_by_pairs(users: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -63,7 +63,8 @@ def similar_users(embeddings: DataFrame, users: Snapshot, *, top_k: int, user_bl
 
 
 def _lists_of_kind(embeddings: DataFrame, items: Snapshot, kind: str, *, top_k: int, item_block: int) -> DataFrame:
-    queries = embeddings.select(
+    is_known = F.exists(KINDS[kind], lambda value: value != 0)
+    queries = embeddings.where(is_known).select(
         F.col(c.ITEM_ID).alias(c.USER_ID),
         F.lit(kind).alias(c.SPLIT),
         F.col(KINDS[kind]).alias(c.EMBEDDING),
@@ -74,12 +75,20 @@ def _lists_of_kind(embeddings: DataFrame, items: Snapshot, kind: str, *, top_k: 
         user_block=item_block,
     )  # fmt: skip
     num_similar = F.size(F.filter(c.SCORES, lambda score: score > 0))  # best first: the rest is a tail
-    return scored.select(
+    found = scored.select(
         F.col(c.SPLIT).alias(c.KIND),
         F.col(c.USER_ID).alias(c.ITEM_ID),
         F.slice(c.ITEMS, 1, num_similar).alias(c.ITEMS),
         F.slice(c.SCORES, 1, num_similar).alias(c.SCORES),
     )
+    # Zeros are like nothing, and dear to search for: every item is as near as every other.
+    nothing = embeddings.where(~is_known).select(
+        F.lit(kind).alias(c.KIND),
+        c.ITEM_ID,
+        F.array().cast("array<int>").alias(c.ITEMS),
+        F.array().cast("array<double>").alias(c.SCORES),
+    )
+    return found.unionByName(nothing)
 
 
 def _find_users(block: pa.RecordBatch, users: Snapshot, *, top_k: int) -> pa.RecordBatch:
