@@ -3,7 +3,7 @@
 One `mapInArrow`: a task takes its partition's users in blocks of `user_block`, and `kernels/top_k.py` finds their best
 K among the items of the matrix that all workers of a machine share (bridges/item_store.py). A row comes out for each
 user and seen rule, so nothing has to be merged. Nothing is collected on the driver, and no matrix of all pairs exists
-anywhere. All seen rules come from one pass over the scores.
+anywhere. All seen rules come from one pass over the scores; with caps, each from one of its own.
 
 The result does not depend on partitions, blocks or files: vectors lie on the grid on which products are exact, and
 equal scores are ordered by item_id.

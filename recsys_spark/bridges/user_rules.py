@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,10 +16,10 @@ from recsys_spark.kernels.item_matrix import Int64Array, ItemMatrix
 from recsys_spark.kernels.top_k import TopLists
 from recsys_spark.seen_rules import days_dropped
 
-SEEN = "seen"
+SEEN: Final = "seen"
 """Column of users to score: item_idx of the items the user has had, in any order, with or without repetition."""
 
-SEEN_DAYS = "seen_days"
+SEEN_DAYS: Final = "seen_days"
 """Column of users to score: for each of them, the whole days since the last time."""
 
 
