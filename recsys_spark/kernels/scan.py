@@ -9,6 +9,9 @@ is "smaller" and one comparison decides everything:
 A tile is looked at in two steps: the largest value of every group of items (columns g, g + G, g + 2G, …: a pass that
 the compiler turns into vector instructions), then the items of those groups that reach the user's floor.
 
+Whole arrays are bound to names outside of the loops over pairs, and only numbers are handed to functions within them:
+numba counts references to an array atomically, which took as long as scoring the pairs.
+
 All of them stand in this one file: numba's cache notices changes of the file a function stands in, no others.
 
 Axes: S users of a tile, T its items, G groups, U users of the block, L places for keys of a user, D dimensions.
@@ -88,10 +91,13 @@ def score_of(key: np.uint64) -> np.int64:
 
 @compiled
 def dot(one_D: npt.NDArray[np.int16], other_D: npt.NDArray[np.int16]) -> np.int64:
-    """The exact score of two grid vectors: every partial sum is at most 2^24 in size."""
+    """The exact score of two grid vectors: every partial sum is at most 2^24 in size.
+
+    numba adds 32-bit numbers as 64-bit ones; cast back, they become the processor's products of pairs of 16 bits.
+    """
     total = np.int32(0)
     for d in range(one_D.shape[0]):
-        total += np.int32(one_D[d]) * np.int32(other_D[d])
+        total = np.int32(total + np.int32(one_D[d]) * np.int32(other_D[d]))
     return np.int64(total)
 
 
@@ -117,38 +123,38 @@ def nth_largest(values_N: npt.NDArray[np.float32], rank: int) -> np.float32:
 
 
 @compiled
-def raise_claim(lists: Lists, user: int, rank: int, scratch_L: npt.NDArray[np.float32]) -> bool:
-    """Claim the score of the user's `rank`-th best pair; false when there are not that many."""
-    count = lists.counts_U[user]
-    if count < rank or rank == 0:
-        return rank == 0
-    for i in range(count):
-        scratch_L[i] = np.float32(score_of(lists.keys_UL[user, i]))  # exact: 24 bits
-    claim = np.int64(np.floor(nth_largest(scratch_L[:count], rank)))
-    lists.claims_U[user] = max(lists.claims_U[user], claim)
-    return True
+def reaching(values_N: npt.NDArray[np.float32], level: np.float32, places: npt.NDArray[np.int32]) -> int:
+    """Write the places of the values that reach a level, and one more; how many there are.
+
+    Without a branch: the processor cannot guess which ones do.
+    """
+    count = 0
+    for i in range(values_N.shape[0]):
+        places[count] = i
+        count += values_N[i] >= level
+    return count
 
 
 @compiled
-def floor_of(lists: Lists, user: int) -> np.int64:
-    """The lowest score that may still enter the user's list."""
-    claim: np.int64 = lists.claims_U[user]
-    cutoff: np.uint64 = lists.cutoffs_U[user]
+def nth_best(keys_L: KeyArray, rank: int, scratch_L: npt.NDArray[np.float32]) -> np.int64:
+    """A score that at least `rank` of the pairs reach, and hardly more."""
+    for i in range(keys_L.shape[0]):
+        scratch_L[i] = np.float32(score_of(keys_L[i]))  # exact: 24 bits
+    return np.int64(np.floor(nth_largest(scratch_L[: keys_L.shape[0]], rank)))
+
+
+@compiled
+def floor_of(claim: np.int64, cutoff: np.uint64) -> np.int64:
+    """The lowest score that may still enter a list."""
     return claim if cutoff == NO_PAIR else max(claim, score_of(cutoff))
 
 
 @compiled
-def keep_pair(lists: Lists, user: int, key: np.uint64, top_k: int) -> bool:
-    """Keep a pair that beats the cut-off; true when that has moved the cut-off."""
-    keys_L, count = lists.keys_UL[user], lists.counts_U[user]
-    keys_L[count] = key
-    lists.counts_U[user] = count + 1
-    if count + 1 < keys_L.shape[0]:
-        return False
+def keep_best(keys_L: KeyArray, top_k: int) -> np.uint64:
+    """Bring the K best keys to the front; the K-th of them, which is the cut-off."""
     keys_L[:] = np.partition(keys_L, top_k - 1)
-    lists.counts_U[user] = top_k
-    lists.cutoffs_U[user] = keys_L[top_k - 1]
-    return True
+    cutoff: np.uint64 = keys_L[top_k - 1]
+    return cutoff
 
 
 @compiled
@@ -182,6 +188,7 @@ def scan_coarse(
     scale_WG = scale_T.reshape(width, groups)
     is_left_S = np.zeros(num_users, dtype=np.bool_)
     largest_G = np.empty(groups, dtype=np.float32)
+    groups_G = np.empty(groups + 1, dtype=np.int32)
     hits_T = np.empty(num_items + 1, dtype=np.int32)
     scratch_L = np.empty(lists.keys_UL.shape[1], dtype=np.float32)
     for s in range(num_users):
@@ -195,18 +202,23 @@ def scan_coarse(
             for g in range(groups):
                 bound = (np.float32(products_SWG[s, w, g]) + spare) * scale_WG[w, g]
                 largest_G[g] = bound if bound > largest_G[g] else largest_G[g]
-        if not raise_claim(lists, user, guess.rank, scratch_L) and guess.from_tile and groups >= guess.rank:
+        keys_L, count = lists.keys_UL[user], lists.counts_U[user]
+        claim, cutoff = lists.claims_U[user], lists.cutoffs_U[user]
+        if 0 < guess.rank <= count:
+            claim = max(claim, nth_best(keys_L[:count], guess.rank, scratch_L))
+        elif guess.from_tile and guess.rank <= groups:
             about = nth_largest(largest_G, guess.rank) * scale - items.error_N[0]
-            lists.claims_U[user] = max(lists.claims_U[user], np.int64(max(about, np.float32(-1)) * UNIT))
-        floor, cutoff = floor_of(lists, user), lists.cutoffs_U[user]
+            claim = max(claim, np.int64(max(about, np.float32(-1)) * UNIT))
+        lists.claims_U[user] = claim
+        floor = floor_of(claim, cutoff)
         level = (np.float32(floor) / np.float32(UNIT) - users.error_N[user] - _SLACK) / scale
+        num_groups = reaching(largest_G, level, groups_G)
         num_hits = 0
-        for g in range(groups):
-            if largest_G[g] >= level:
-                for t in range(g, num_items, groups):
-                    hits_T[num_hits] = t
-                    bound = (np.float32(row_T[t]) + spare) * scale_T[t]
-                    num_hits += (bound >= level) & (row_T[t] != BLANK_PRODUCT)
+        for i in range(num_groups):
+            for t in range(groups_G[i], num_items, groups):
+                hits_T[num_hits] = t
+                bound = (np.float32(row_T[t]) + spare) * scale_T[t]
+                num_hits += (bound >= level) & (row_T[t] != BLANK_PRODUCT)
         if num_hits > too_many:
             is_left_S[s] = True
             continue
@@ -214,8 +226,13 @@ def scan_coarse(
             t = hits_T[hit]
             score = dot(users.steps_ND[user], items.steps_ND[t])
             key = pack_key(score, places_T[t])
-            if score >= floor and key < cutoff and keep_pair(lists, user, key, top_k):
-                floor, cutoff = floor_of(lists, user), lists.cutoffs_U[user]
+            if score >= floor and key < cutoff:
+                keys_L[count] = key
+                count += 1
+                if count == keys_L.shape[0]:
+                    count, cutoff = top_k, keep_best(keys_L, top_k)
+                    floor = floor_of(claim, cutoff)
+        lists.counts_U[user], lists.cutoffs_U[user] = count, cutoff
     return is_left_S
 
 
@@ -242,18 +259,26 @@ def scan_exact(
             for g in range(groups):
                 score = scores_SWG[s, w, g]
                 largest_G[g] = score if score > largest_G[g] else largest_G[g]
-        if not raise_claim(lists, user, guess.rank, scratch_L) and guess.from_tile and groups >= guess.rank:
+        keys_L, count = lists.keys_UL[user], lists.counts_U[user]
+        claim, cutoff = lists.claims_U[user], lists.cutoffs_U[user]
+        if 0 < guess.rank <= count:
+            claim = max(claim, nth_best(keys_L[:count], guess.rank, scratch_L))
+        elif guess.from_tile and guess.rank <= groups:
             about = max(nth_largest(largest_G, guess.rank), np.float32(-1))
-            lists.claims_U[user] = max(lists.claims_U[user], np.int64(about * UNIT))
-        level, cutoff = np.float32(floor_of(lists, user)) / np.float32(UNIT), lists.cutoffs_U[user]
+            claim = max(claim, np.int64(about * UNIT))
+        lists.claims_U[user] = claim
+        level = np.float32(floor_of(claim, cutoff)) / np.float32(UNIT)
         for g in range(groups):
             if largest_G[g] >= level:
                 for t in range(g, num_items, groups):
-                    if row_T[t] >= level:
-                        key = pack_key(np.int64(row_T[t] * np.float32(UNIT)), places_T[t])
-                        if key < cutoff and keep_pair(lists, user, key, top_k):
-                            level = np.float32(floor_of(lists, user)) / np.float32(UNIT)
-                            cutoff = lists.cutoffs_U[user]
+                    key = pack_key(np.int64(row_T[t] * np.float32(UNIT)), places_T[t])
+                    if row_T[t] >= level and key < cutoff:
+                        keys_L[count] = key
+                        count += 1
+                        if count == keys_L.shape[0]:
+                            count, cutoff = top_k, keep_best(keys_L, top_k)
+                            level = np.float32(floor_of(claim, cutoff)) / np.float32(UNIT)
+        lists.counts_U[user], lists.cutoffs_U[user] = count, cutoff
 
 
 @compiled
