@@ -22,7 +22,7 @@ from recsys_spark.kernels.exclusions import ByteArray
 from recsys_spark.kernels.item_matrix import Int32Array
 from recsys_spark.transforms.rules import WORD_ITEMS
 
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 """Part of a folder's name: raise it when something else is written."""
 
 _COLUMNS: Final = [c.SEGMENT, c.ALLOWED, c.BARRED_BY]
@@ -79,34 +79,36 @@ def share_segments(segments: Snapshot, items: Snapshot, column: str) -> Segments
 
 
 @lru_cache(maxsize=1)
-def share_caps(groups: Snapshot, most: tuple[int, ...], items: Snapshot, column: str) -> Caps:
-    """Rows of ITEM_GROUPS (item_idx, groups) by the places of the item matrix; an item without a row has no group.
+def share_caps(groups: Snapshot, num_caps: int, items: Snapshot, column: str) -> Caps:
+    """Rows of ITEM_GROUPS (item_idx, groups) over the item matrix; an item without a row has no group.
 
     Raises the typed error when there are no rows: caps were added since the table was written.
     """
     if not groups.rows:
         raise problem(
             f"table {groups.table}",
-            wanted=f"each item's groups for {len(most)} caps (rules.caps)",
+            wanted=f"each item's groups for {num_caps} caps (rules.caps)",
             found="no rows",
             do="Run jobs/apply_rules.py again with the same configuration.",
         )
 
     def build(folder: Path) -> None:
         matrix = share_item_matrix(items, column)
-        groups_CI = np.full((len(most), len(matrix.row_of_idx_I)), -1, dtype=np.int32)
-        require_room(folder, groups_CI.nbytes)
+        groups_CI = np.full((num_caps, len(matrix.row_of_idx_I)), -1, dtype=np.int32)
+        require_room(folder, 2 * groups_CI.nbytes)
         rows = pa.Table.from_batches(read_batches(groups, [c.ITEM_IDX, c.GROUPS], _ITEMS_AT_A_TIME))
         idx_P = rows.column(0).to_numpy()
         is_known_P = idx_P < groups_CI.shape[1]
-        for cap in range(len(most)):
+        for cap in range(num_caps):
             hashes = pc.list_element(rows.column(1).combine_chunks(), cap)
             numbers_P = hashes.dictionary_encode().indices.fill_null(-1).to_numpy()
             groups_CI[cap, idx_P[is_known_P]] = numbers_P[is_known_P]
-        np.save(folder / "groups.npy", groups_CI[:, matrix.idx_of_place_M])
+        caps = Caps.of(groups_CI[:, matrix.idx_of_place_M], matrix)
+        for name, array in caps._asdict().items():
+            np.save(folder / f"{name}.npy", array)
 
-    folder = on_shelf(name_on_shelf(groups, _FORMAT, str(len(most)), name_on_shelf(items), column), build)
-    return Caps(np.load(folder / "groups.npy", mmap_mode="r"), np.array(most, dtype=np.int64))
+    folder = on_shelf(name_on_shelf(groups, _FORMAT, str(num_caps), name_on_shelf(items), column), build)
+    return Caps(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Caps._fields))
 
 
 def _barred_bits(allowed: pa.StructArray, idx_M: Int32Array, num_bytes: int) -> ByteArray:

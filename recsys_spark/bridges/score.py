@@ -166,10 +166,10 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
     segments = share_segments(rules.segments, *source) if rules else None
     excluded = {rule: exclude(users, rule, items, segments) for rule in settings.seen_rules}
     if rules and rules.most:
-        caps = share_caps(rules.groups, rules.most, *source)
-        find = partial(search, items=items)
+        caps = share_caps(rules.groups, len(rules.most), *source)
+        find, most_C = partial(search, items=items), np.array(rules.most)
         lists = {
-            rule: find_capped(find, ready, items, top_k=settings.top_k, excluded=without, caps=caps)
+            rule: find_capped(find, ready, items, top_k=settings.top_k, excluded=without, caps=caps, most_C=most_C)
             for rule, without in excluded.items()
         }
     else:

@@ -37,7 +37,7 @@ class Need:
         """The libraries, and then either the building of the item matrix or a block: the search, and in Arrow its users
         (vectors and seen items, as they came and joined) and lists (20 bytes a listed item and rule; its id
         twice), and the pairs that each rule excludes; with caps, for users who are searched for again, bits of
-        their own, a flag for each item and a count for each group, of which there may be as many."""
+        their own, and a count for each group, of which there may be as many as items."""
         listed = 32 + 2 * self.longest_id if self.longest_id else 20
         of_arrow = (
             user_block * (8 * self.dim + listed * self.top_k * self.num_rules + 64)
@@ -50,7 +50,7 @@ class Need:
             num_excluded=MAX_BLOCK_PAIRS,
             num_segments=user_block if self.num_caps else self.num_segments,
         )
-        of_search += MAX_BITS_BYTES + self.num_items * (2 + 4 * self.num_caps) if self.num_caps else 0
+        of_search += MAX_BITS_BYTES + 8 * self.num_items if self.num_caps else 0
         of_order = self.num_items * (_PLACE_BYTES + 2 * max(self.longest_id, _USUAL_ID_BYTES))
         return _LIBRARY_BYTES + max(of_arrow + of_search, of_order)
 

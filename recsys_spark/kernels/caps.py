@@ -5,7 +5,7 @@ its number already. The search finds the top of that order, longer than the list
 searched again, without the items of groups that have their number. Every round fills a list, ends the catalogue, or
 closes a group, so it ends, and nothing is assumed about how many items a group has.
 
-Axes: U users, K list length, F found keys, C caps, M items (places), N rows of the item matrix, B = N / 8 bytes.
+Axes: U users, K list length, F found keys, C caps, G groups, M items, N rows of the item matrix, B = N / 8 bytes.
 """
 
 from __future__ import annotations
@@ -32,24 +32,42 @@ Find = Callable[[Users, int, Exclusions], TopLists]
 
 
 class Caps(NamedTuple):
-    """`groups_CM` numbers each item's group (by place, from 0; -1: none) for each cap, `most_C` is what it allows."""
+    """Each item's group for each cap, and the items of each group.
+
+    `groups_CM` numbers an item's group by its place, from 0; -1 is none. `rows_CM` are all rows of the item matrix,
+    group by group: those of group g are `rows_CM[c, starts_CG[c, g]:starts_CG[c, g + 1]]`.
+    """
 
     groups_CM: Int32Array
-    most_C: Int64Array
+    rows_CM: Int32Array
+    starts_CG: Int64Array
+
+    @classmethod
+    def of(cls, groups_CM: Int32Array, items: ItemMatrix) -> Caps:
+        """Of the groups by place."""
+        num_groups = int(groups_CM.max(initial=-1)) + 1
+        groups_CR = groups_CM[:, items.place_N[: items.num_items]]
+        rows_CM = np.stack([np.argsort(groups_R, kind="stable").astype(np.int32) for groups_R in groups_CR])
+        counts_CG = np.stack([np.bincount(groups_R + 1, minlength=num_groups + 1) for groups_R in groups_CR])
+        return cls(groups_CM, rows_CM, np.cumsum(counts_CG, axis=1))
 
 
 def find_capped(
-    find: Find, users: Users, items: ItemMatrix, *, top_k: int, excluded: Exclusions, caps: Caps
+    find: Find, users: Users, items: ItemMatrix, *, top_k: int, excluded: Exclusions, caps: Caps, most_C: Int64Array
 ) -> TopLists:
-    """The capped list of every user; `find(users, length, excluded)` gives the lists without caps."""
+    """The capped list of every user, with at most `most_C` items of a group for each cap.
+
+    `find(users, length, excluded)` gives the lists without caps.
+    """
     length = min(FETCH * top_k, items.num_items)
     keys_UK = np.full((excluded.num_users, top_k), NO_PAIR, dtype=np.uint64)
-    is_open_U = _extend(keys_UK, find(users, length, excluded), caps)
+    is_open_U = _extend(keys_UK, find(users, length, excluded), caps, most_C)
     for open_S in _portions(np.flatnonzero(is_open_U), len(items.steps_ND) // 8):
         while len(open_S):
             keys_SK = keys_UK[open_S]
-            rest = _without_closed(excluded.of_users(open_S), keys_SK, items, caps)
-            is_open_S = _extend(keys_SK, find(users.of_rows(open_S), length, rest), caps)
+            rest = _without_closed(excluded.of_users(open_S), keys_SK, items, caps, most_C)
+            is_open_S = _extend(keys_SK, find(users.of_rows(open_S), length, rest), caps, most_C)
+            del rest  # or there would be two in the next round
             keys_UK[open_S] = keys_SK
             open_S = open_S[is_open_S]
     return TopLists(keys_UK)
@@ -60,18 +78,21 @@ def _portions(users_S: Int64Array, bytes_of_user: int) -> Iterator[Int64Array]:
     return (users_S[start : start + size] for start in range(0, len(users_S), size))
 
 
-def _without_closed(excluded: Exclusions, keys_UK: KeyArray, items: ItemMatrix, caps: Caps) -> Exclusions:
+def _without_closed(
+    excluded: Exclusions, keys_UK: KeyArray, items: ItemMatrix, caps: Caps, most_C: Int64Array
+) -> Exclusions:
     """The exclusions, and for each user what is listed already and the groups that have their number."""
     bits_UB = np.zeros((excluded.num_users, len(items.steps_ND) // 8), dtype=np.uint8)
     if len(excluded.barred_GB):
         np.take(excluded.barred_GB, excluded.segments_U, axis=0, out=bits_UB)
-    _bar_closed(bits_UB, keys_UK, caps.groups_CM, caps.most_C, items.place_N)
+    _bar_listed(bits_UB, keys_UK, items.idx_of_place_M, items.row_of_idx_I)
+    _bar_closed(bits_UB, keys_UK, caps, most_C)
     return excluded.barring(np.arange(excluded.num_users), bits_UB)
 
 
-def _extend(keys_UK: KeyArray, found: TopLists, caps: Caps) -> npt.NDArray[np.bool_]:
+def _extend(keys_UK: KeyArray, found: TopLists, caps: Caps, most_C: Int64Array) -> npt.NDArray[np.bool_]:
     """Grow the lists by what was found, in place; whose list is neither full nor at the end of the catalogue."""
-    _extend_lists(keys_UK, found.keys_UK, caps.groups_CM, caps.most_C)
+    _extend_lists(keys_UK, found.keys_UK, caps.groups_CM, most_C)
     is_open_U: npt.NDArray[np.bool_] = (keys_UK[:, -1] == NO_PAIR) & (found.keys_UK[:, -1] != NO_PAIR)
     return is_open_U
 
@@ -100,29 +121,33 @@ def _extend_lists(
 
 
 @compiled
-def _bar_closed(
+def _bar_listed(
     bits_UB: npt.NDArray[np.uint8],
     keys_UK: KeyArray,
-    groups_CM: npt.NDArray[np.int32],
-    most_C: npt.NDArray[np.int64],
-    places_N: npt.NDArray[np.uint32],
+    idx_of_place_M: npt.NDArray[np.int32],
+    row_of_idx_I: npt.NDArray[np.int32],
 ) -> None:
-    """Bar each user's listed items, and all items of the groups of which the list holds as many as it may."""
-    num_items = groups_CM.shape[1]
-    counts_CG = np.zeros((len(most_C), groups_CM.max() + 2), dtype=np.int32)  # the last one: no group, group -1
-    is_listed_M = np.zeros(num_items, dtype=np.bool_)
+    """Bar each user's listed items."""
     for u in range(len(keys_UK)):
-        counts_CG[:] = 0
-        is_listed_M[:] = False
         for key in keys_UK[u]:
             if key != NO_PAIR:
-                is_listed_M[np.uint32(key)] = True
-                for cap in range(len(most_C)):
-                    counts_CG[cap, groups_CM[cap, np.uint32(key)]] += 1
-        for row in range(num_items):
-            place = places_N[row]
-            is_barred = is_listed_M[place]
-            for cap in range(len(most_C)):
-                group = groups_CM[cap, place]
-                is_barred |= (group >= 0) & (counts_CG[cap, group] >= most_C[cap])
-            bits_UB[u, row >> 3] |= np.uint8(is_barred) << np.uint8(row & 7)
+                row = row_of_idx_I[idx_of_place_M[np.uint32(key)]]
+                bits_UB[u, row >> 3] |= np.uint8(1) << np.uint8(row & 7)
+
+
+@compiled
+def _bar_closed(bits_UB: npt.NDArray[np.uint8], keys_UK: KeyArray, caps: Caps, most_C: npt.NDArray[np.int64]) -> None:
+    """Bar all items of the groups of which a user's list holds as many as it may."""
+    num_listed_G = np.zeros(caps.starts_CG.shape[1], dtype=np.int64)
+    for cap in range(len(most_C)):
+        for u in range(len(keys_UK)):
+            for key in keys_UK[u]:
+                group = caps.groups_CM[cap, np.uint32(key)] if key != NO_PAIR else -1
+                if group >= 0:
+                    num_listed_G[group] += 1
+                    if num_listed_G[group] == most_C[cap]:
+                        for row in caps.rows_CM[cap, caps.starts_CG[cap, group] : caps.starts_CG[cap, group + 1]]:
+                            bits_UB[u, row >> 3] |= np.uint8(1) << np.uint8(row & 7)
+            for key in keys_UK[u]:
+                if key != NO_PAIR:
+                    num_listed_G[caps.groups_CM[cap, np.uint32(key)]] = 0

@@ -63,10 +63,11 @@ class World:
         self.groups = random.integers(-1, num_groups, (num_caps, num_items))
         by_place = np.empty_like(self.groups)
         by_place[:, self.places] = self.groups
-        self.caps = Caps(by_place.astype(np.int32), random.integers(1, 5, num_caps))
+        self.caps = Caps.of(by_place.astype(np.int32), self.matrix)
+        self.most = random.integers(1, 5, num_caps)
 
     def walk(self, allowed, top_k, capped):
-        groups, most = (self.groups, self.caps.most_C) if capped else ((), ())
+        groups, most = (self.groups, self.most) if capped else ((), ())
         return walk(self.users, self.items, self.places, allowed, groups, most, top_k)
 
 
@@ -88,7 +89,7 @@ FINDS = [find_by("8 bits"), find_by("torch"), find_on_gpu_path]
 @given(worlds(), st.integers(0, 2**32 - 1), st.floats(0, 1), st.integers(1, 70), st.sampled_from([8, 16, 4096]),
        st.sampled_from(FINDS))  # fmt: skip
 def test_barred_items_are_in_no_list_and_are_not_readmitted(drawn, seed, share, top_k, tile_items, find):
-    world = World(drawn, seed, share, 1, 0)
+    world = World(drawn, seed, share, 1, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "TILE_ITEMS", tile_items)
         ready = Users.of(world.users, dim=world.matrix.dim)
@@ -110,7 +111,7 @@ def test_capped_lists_equal_a_walk_down_the_order(drawn, seed, num_groups, num_c
         lists = find_capped(
             lambda users, length, excluded: find(users, world.matrix, top_k=length, excluded=excluded),
             Users.of(world.users, dim=world.matrix.dim), world.matrix, top_k=top_k, excluded=world.excluded,
-            caps=world.caps,
+            caps=world.caps, most_C=world.most,
         )  # fmt: skip
     assert as_lists(lists) == world.walk(world.allowed, top_k, capped=True)
 
