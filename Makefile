@@ -69,7 +69,7 @@ lint: setup ## check style, types and the layers of the imports
 bench-score: setup ## measure scoring against the fastest product, peers and Spark (about 25 minutes)
 	@$(WITH_JARS); python -m benchmarks.score $(ARGS)
 
-bench-embed: setup ## time the embedding of product texts against other ways (about 8 minutes)
+bench-embed: setup ## time the embedding of product texts against other ways (about 12 minutes)
 	@$(WITH_JARS); env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benchmarks.embed $(ARGS)
 
 bench-gpu: setup ## measure search, embedding and training on a GPU where there is one (about 3 minutes)

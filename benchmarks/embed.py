@@ -1,11 +1,12 @@
 """How fast product texts become vectors: naive loops, other libraries, the platform's kernel and its whole job.
 
-    make bench-embed                     about 8 minutes; writes benchmarks/results/embed.json
+    make bench-embed                     about 12 minutes; writes benchmarks/results/embed.json
     make bench-embed ARGS=--quick        a tenth of the texts, nothing written
 
 Every row runs in one thread, on the same texts, in the same run: real names of the Complete Journey catalogue, each
 once ("short"), and five or six of them joined ("long"). The naive rows are measured on the first texts and scaled. The
-job rows are a Spark session with one core, from Delta to Delta, over real products whose texts repeat.
+job rows are a Spark session with one core, from Delta to Delta, over real products: with their texts, which repeat, and
+with a text of its own for each.
 """
 
 from __future__ import annotations
