@@ -1,5 +1,7 @@
 """The peers inside Spark, each as its user would write it: (session, users table, items table, output path, K).
 
+And what Spark takes for the same tables when nothing is searched.
+
 Axes: U users, N items, D dimensions, K list length, F fetched items.
 """
 
@@ -75,6 +77,24 @@ def faiss_in_map_in_arrow(spark: SparkSession, users: str, items: str, out: str,
             yield pa.RecordBatch.from_arrays(columns, ["user_id", "items", "scores"])
 
     _write(_read(spark, users).mapInArrow(recommend, f"user_id string, {LISTS}"), out)
+
+
+def without_search(spark: SparkSession, users: str, items: str, out: str, top_k: int) -> None:
+    """No peer but a floor: users are read as by the others, and random lists of the same size written, as ours are."""
+    num_items = _read(spark, items).count()
+
+    def invent(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rng = np.random.default_rng(0)
+        for batch in batches:
+            offsets = pa.array(np.arange(0, batch.num_rows * top_k + 1, top_k, dtype=np.int32))
+            items_P = rng.integers(0, num_items, batch.num_rows * top_k, dtype=np.int32)
+            lists = (
+                pa.ListArray.from_arrays(offsets, pa.array(values)) for values in (items_P, rng.random(len(items_P)))
+            )
+            yield pa.RecordBatch.from_arrays([batch.column("user_id"), *lists], ["user_id", "items", "scores"])
+
+    columns = "user_id string, items array<int>, scores array<double>"
+    _write(_read(spark, users).mapInArrow(invent, columns), out)
 
 
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]

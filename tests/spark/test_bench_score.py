@@ -26,3 +26,9 @@ def test_als_lists_k_items_for_every_user(spark, folder):
     measure(spark, "als", folder, top_k=10, runs=1)
     lists = spark.read.format("delta").load(str(folder / "lists_als")).collect()
     assert [len(row.recommendations) for row in lists] == [10] * 30
+
+
+def test_the_floor_writes_lists_of_the_same_size(spark, folder):
+    measure(spark, "floor", folder, top_k=10, runs=1)
+    lists = spark.read.format("delta").load(str(folder / "lists_floor"))
+    assert [(len(row["items"]), len(row["scores"])) for row in lists.collect()] == [(10, 10)] * 30
