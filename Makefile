@@ -96,5 +96,5 @@ clean: ## remove the local warehouse and everything built here (not the cached e
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-prune: ## remove cached environments of older locks (9 GB each)
+prune: ## remove cached environments of older locks (9 GB each) and of the benches' peers
 	@$(SETUP) --prune

@@ -4,7 +4,7 @@
     python3.11 tooling/setup_env.py               set everything up and link it as .venv
     python3.11 tooling/setup_env.py --print       the environment's folder
     python3.11 tooling/setup_env.py --print jars  Delta's jars, as spark-submit's --jars wants them
-    python3.11 tooling/setup_env.py --prune       remove the environments of older locks
+    python3.11 tooling/setup_env.py --prune       remove the environments of older locks and of the benches' peers
 
 All of it lives under ${XDG_CACHE_HOME:-~/.cache}/recsys_spark, so that a second clone finds it ready:
 
@@ -84,7 +84,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--print", nargs="?", const="env", choices=("env", "jars"), help="only print a path")
-    action.add_argument("--prune", action="store_true", help="remove the environments of older locks")
+    action.add_argument("--prune", action="store_true", help="remove the environments of older locks and of peers")
     options = parser.parse_args()
     # A plain `kill` arrives as an exception, so that a running step is ended too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -367,9 +367,10 @@ def link(name: Path, target: Path) -> None:
 
 
 def prune() -> None:
-    """Removes the environments of other locks, unless a set-up is making one."""
+    """Removes the environments of other locks, and those that benches made for their peers and would make again, unless
+    a set-up is making one."""
     with only_one_set_up():
-        for other in sorted(set(CACHE.glob("venv-*")) - {environment_folder()}):
+        for other in sorted({*CACHE.glob("venv-*"), *CACHE.glob("peers-*")} - {environment_folder()}):
             say(f"  remove {other}")
             shutil.rmtree(other)
 
