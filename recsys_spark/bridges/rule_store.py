@@ -95,7 +95,7 @@ def share_caps(groups: Snapshot, num_caps: int, items: Snapshot, column: str) ->
     def build(folder: Path) -> None:
         matrix = share_item_matrix(items, column)
         groups_CI = np.full((num_caps, len(matrix.row_of_idx_I)), -1, dtype=np.int32)
-        require_room(folder, 2 * groups_CI.nbytes)
+        require_room(folder, 4 * groups_CI.nbytes)
         rows = pa.Table.from_batches(read_batches(groups, [c.ITEM_IDX, c.GROUPS], _ITEMS_AT_A_TIME))
         idx_P = rows.column(0).to_numpy()
         is_known_P = idx_P < groups_CI.shape[1]

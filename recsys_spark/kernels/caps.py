@@ -5,7 +5,8 @@ its number already. The search finds the top of that order, longer than the list
 searched again, without the items of groups that have their number. Every round fills a list, ends the catalogue, or
 closes a group, so it ends, and nothing is assumed about how many items a group has.
 
-Axes: U users, K list length, F found keys, C caps, G groups, M items, N rows of the item matrix, B = N / 8 bytes.
+Axes: U users, S users searched for again, K list length, F found keys, C caps, G groups (G1: and the end), M items,
+N rows of the item matrix, B = N / 8 bytes.
 """
 
 from __future__ import annotations
@@ -35,27 +36,30 @@ class Caps(NamedTuple):
     """Each item's group for each cap, and the items of each group.
 
     `groups_CM` numbers an item's group by its place, from 0; -1 is none. `rows_CM` are all rows of the item matrix,
-    group by group: those of group g are `rows_CM[c, starts_CG[c, g]:starts_CG[c, g + 1]]`.
+    group by group: those of group g are `rows_CM[c, starts_CG1[c, g]:starts_CG1[c, g + 1]]`.
     """
 
     groups_CM: Int32Array
     rows_CM: Int32Array
-    starts_CG: Int64Array
+    starts_CG1: Int64Array
 
     @classmethod
     def of(cls, groups_CM: Int32Array, items: ItemMatrix) -> Caps:
-        """Of the groups by place."""
+        """Of the groups by place, of one cap at least."""
         num_groups = int(groups_CM.max(initial=-1)) + 1
-        groups_CR = groups_CM[:, items.place_N[: items.num_items]]
-        rows_CM = np.stack([np.argsort(groups_R, kind="stable").astype(np.int32) for groups_R in groups_CR])
-        counts_CG = np.stack([np.bincount(groups_R + 1, minlength=num_groups + 1) for groups_R in groups_CR])
-        return cls(groups_CM, rows_CM, np.cumsum(counts_CG, axis=1))
+        rows_CM = np.empty_like(groups_CM)
+        starts_CG1 = np.empty((len(groups_CM), num_groups + 1), dtype=np.int64)
+        for groups_M, rows_M, starts_G1 in zip(groups_CM, rows_CM, starts_CG1, strict=True):
+            groups_by_row_M = groups_M[items.place_N[: items.num_items]]
+            rows_M[:] = np.argsort(groups_by_row_M, kind="stable")  # those without a group come first
+            np.cumsum(np.bincount(groups_by_row_M + 1, minlength=num_groups + 1), out=starts_G1)
+        return cls(groups_CM, rows_CM, starts_CG1)
 
 
 def find_capped(
     find: Find, users: Users, items: ItemMatrix, *, top_k: int, excluded: Exclusions, caps: Caps, most_C: Int64Array
 ) -> TopLists:
-    """The capped list of every user, with at most `most_C` items of a group for each cap.
+    """The capped list of every user, with at most `most_C` items of a group for each cap, and each at least 1.
 
     `find(users, length, excluded)` gives the lists without caps.
     """
@@ -84,7 +88,7 @@ def _without_closed(
     """The exclusions, and for each user what is listed already and the groups that have their number."""
     bits_UB = np.zeros((excluded.num_users, len(items.steps_ND) // 8), dtype=np.uint8)
     if len(excluded.barred_GB):
-        np.take(excluded.barred_GB, excluded.segments_U, axis=0, out=bits_UB)
+        np.take(excluded.barred_GB, excluded.segments_U, axis=0, out=bits_UB, mode="clip")  # "raise" makes a copy
     _bar_listed(bits_UB, keys_UK, items.idx_of_place_M, items.row_of_idx_I)
     _bar_closed(bits_UB, keys_UK, caps, most_C)
     return excluded.barring(np.arange(excluded.num_users), bits_UB)
@@ -138,16 +142,16 @@ def _bar_listed(
 @compiled
 def _bar_closed(bits_UB: npt.NDArray[np.uint8], keys_UK: KeyArray, caps: Caps, most_C: npt.NDArray[np.int64]) -> None:
     """Bar all items of the groups of which a user's list holds as many as it may."""
-    num_listed_G = np.zeros(caps.starts_CG.shape[1], dtype=np.int64)
+    num_listed_G1 = np.zeros(caps.starts_CG1.shape[1], dtype=np.int64)  # the last one: no group, -1
     for cap in range(len(most_C)):
         for u in range(len(keys_UK)):
             for key in keys_UK[u]:
                 group = caps.groups_CM[cap, np.uint32(key)] if key != NO_PAIR else -1
                 if group >= 0:
-                    num_listed_G[group] += 1
-                    if num_listed_G[group] == most_C[cap]:
-                        for row in caps.rows_CM[cap, caps.starts_CG[cap, group] : caps.starts_CG[cap, group + 1]]:
+                    num_listed_G1[group] += 1
+                    if num_listed_G1[group] == most_C[cap]:
+                        for row in caps.rows_CM[cap, caps.starts_CG1[cap, group] : caps.starts_CG1[cap, group + 1]]:
                             bits_UB[u, row >> 3] |= np.uint8(1) << np.uint8(row & 7)
             for key in keys_UK[u]:
                 if key != NO_PAIR:
-                    num_listed_G[caps.groups_CM[cap, np.uint32(key)]] = 0
+                    num_listed_G1[caps.groups_CM[cap, np.uint32(key)]] = 0

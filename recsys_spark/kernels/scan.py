@@ -9,8 +9,8 @@ is "smaller" and one comparison decides everything:
 A tile is looked at in two steps: the largest value of every group of items (columns g, g + G, g + 2G, …: a pass that
 the compiler turns into vector instructions), then the items of those groups that reach the user's floor.
 
-Whole arrays are bound to names outside of the loops over pairs, and only numbers are handed to functions within them:
-numba counts references to an array atomically, which took as long as scoring the pairs.
+No arrays are handed to functions within the loops over pairs, `dot` excepted, which the compiler takes in: numba counts
+references to an array atomically, which took as long as scoring the pairs.
 
 All of them stand in this one file: numba's cache notices changes of the file a function stands in, no others.
 
@@ -123,14 +123,14 @@ def nth_largest(values_N: npt.NDArray[np.float32], rank: int) -> np.float32:
 
 
 @compiled
-def reaching(values_N: npt.NDArray[np.float32], level: np.float32, places: npt.NDArray[np.int32]) -> int:
-    """Write the places of the values that reach a level, and one more; how many there are.
+def reaching(values_N: npt.NDArray[np.float32], level: np.float32, numbers_N: npt.NDArray[np.int32]) -> int:
+    """Write down the numbers of the values that reach a level, in `numbers_N`; how many there are.
 
     Without a branch: the processor cannot guess which ones do.
     """
     count = 0
     for i in range(values_N.shape[0]):
-        places[count] = i
+        numbers_N[count] = i
         count += values_N[i] >= level
     return count
 
@@ -188,8 +188,8 @@ def scan_coarse(
     scale_WG = scale_T.reshape(width, groups)
     is_left_S = np.zeros(num_users, dtype=np.bool_)
     largest_G = np.empty(groups, dtype=np.float32)
-    groups_G = np.empty(groups + 1, dtype=np.int32)
-    hits_T = np.empty(num_items + 1, dtype=np.int32)
+    groups_G = np.empty(groups, dtype=np.int32)
+    hits_T = np.empty(num_items, dtype=np.int32)
     scratch_L = np.empty(lists.keys_UL.shape[1], dtype=np.float32)
     for s in range(num_users):
         user, row_T = first_user + s, products_ST[s]
@@ -206,7 +206,7 @@ def scan_coarse(
         claim, cutoff = lists.claims_U[user], lists.cutoffs_U[user]
         if 0 < guess.rank <= count:
             claim = max(claim, nth_best(keys_L[:count], guess.rank, scratch_L))
-        elif guess.from_tile and guess.rank <= groups:
+        elif guess.from_tile and 0 < guess.rank <= groups:
             about = nth_largest(largest_G, guess.rank) * scale - items.error_N[0]
             claim = max(claim, np.int64(max(about, np.float32(-1)) * UNIT))
         lists.claims_U[user] = claim
@@ -263,7 +263,7 @@ def scan_exact(
         claim, cutoff = lists.claims_U[user], lists.cutoffs_U[user]
         if 0 < guess.rank <= count:
             claim = max(claim, nth_best(keys_L[:count], guess.rank, scratch_L))
-        elif guess.from_tile and guess.rank <= groups:
+        elif guess.from_tile and 0 < guess.rank <= groups:
             about = max(nth_largest(largest_G, guess.rank), np.float32(-1))
             claim = max(claim, np.int64(about * UNIT))
         lists.claims_U[user] = claim

@@ -95,40 +95,46 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _Users:
-    """Users on the device, and what may not be listed for them, as in `Exclusions`."""
+    """Users on the device, and what may not be listed for them: pairs there, the bits of barred items in `excluded`."""
 
     vectors_UD: Tensor
-    offsets_U1: npt.NDArray[np.int64]
+    excluded: Exclusions
     user_E: Tensor
     row_E: Tensor
+    segments_G: npt.NDArray[np.int64]
     segment_U: Tensor
-    barred_GB: Tensor
 
     @classmethod
     def of(cls, vectors_UD: Float32Array, excluded: Exclusions, device: torch.device) -> _Users:
         offsets_U1 = torch.from_numpy(excluded.offsets_U1).to(device)
         numbers_U = torch.arange(len(vectors_UD), device=device)
         segments_G, segment_U = np.unique(excluded.segments_U, return_inverse=True)
-        barred_GB = excluded.barred_GB[segments_G] if len(excluded.barred_GB) else excluded.barred_GB
         return cls(
             torch.from_numpy(vectors_UD).to(device),
-            excluded.offsets_U1,
+            excluded,
             torch.repeat_interleave(numbers_U, offsets_U1.diff(), output_size=len(excluded.rows_E)),
             torch.from_numpy(excluded.rows_E).to(device),
+            segments_G,
             torch.from_numpy(segment_U).to(device),
-            torch.from_numpy(barred_GB).to(device),
         )
 
-    def blank(self, scores_ST: Tensor, part: slice, tile: _Tile) -> None:
+    def barred(self, tile: _Tile) -> Tensor:
+        """Bits of a tile's barred items for each segment of these users; G = 0 without any."""
+        bits_GB = self.excluded.barred_GB
+        bits_Gb = bits_GB[self.segments_G, tile.start // 8 : -(-tile.stop // 8)] if len(bits_GB) else bits_GB
+        return torch.from_numpy(bits_Gb).to(self.segment_U.device)
+
+    def blank(self, scores_ST: Tensor, part: slice, tile: _Tile, barred_Gb: Tensor) -> None:
         """Put minus infinity in place of scores that may not be listed: of excluded pairs (one of another tile: in the
         last column), of barred items, and of the filling."""
-        pairs = slice(self.offsets_U1[part.start], self.offsets_U1[part.stop])
+        offsets_U1 = self.excluded.offsets_U1
+        pairs = slice(offsets_U1[part.start], offsets_U1[part.stop])
         rows_e = self.row_E[pairs]
         is_here_e = (rows_e >= tile.start) & (rows_e < tile.stop)
         columns_e = torch.where(is_here_e, rows_e - tile.start, scores_ST.shape[1] - 1)
         scores_ST[self.user_E[pairs] - part.start, columns_e] = -torch.inf
-        if len(self.barred_GB):
-            bits_Sb = self.barred_GB[self.segment_U[part], tile.start // 8 : -(-tile.stop // 8)]
+        if len(barred_Gb):
+            bits_Sb = barred_Gb[self.segment_U[part]]
             bit_8 = torch.tensor([1 << bit for bit in range(8)], dtype=torch.uint8, device=bits_Sb.device)
             is_barred_St = (bits_Sb[:, :, None] & bit_8).bool().flatten(1)
             scores_ST[:, : is_barred_St.shape[1]].masked_fill_(is_barred_St, -torch.inf)
@@ -159,20 +165,20 @@ def _search(
     best_UK = torch.full((num_users, top_k), _NO_KEY, device=items.device)
     passed_over_U = torch.full((num_users,), -torch.inf, device=items.device)
     for tile in items.tiles(size):
-        coarse_TD = tile.vectors_TD.half()
+        coarse_TD, barred_Gb = tile.vectors_TD.half(), users.barred(tile)
         width = (times or 0) * _num_candidates(top_k, (tile.stop - tile.start) / items.num_items)
         for first in range(0, num_users, strip):
             part = slice(first, min(first + strip, num_users))
             vectors_SD, best_SK = users.vectors_UD[part], best_UK[part]
             if times:
                 scores_ST = vectors_SD.half() @ coarse_TD.T
-                users.blank(scores_ST, part, tile)
+                users.blank(scores_ST, part, tile, barred_Gb)
                 columns_SC, coarse_SC = _largest(scores_ST, width, passed_over_U[part])
                 scores_SC = _exact_scores(vectors_SD, tile.vectors_TD, columns_SC)
                 keys_SC = _keys(scores_SC.where(coarse_SC.isfinite(), -torch.inf), tile.place_T[columns_SC])
             else:
                 scores_ST = vectors_SD @ tile.vectors_TD.T
-                users.blank(scores_ST, part, tile)
+                users.blank(scores_ST, part, tile, barred_Gb)
                 keys_SC = _keys(scores_ST, tile.place_T)
             best_SK.copy_(torch.cat([best_SK, keys_SC], dim=1).topk(top_k, largest=False, sorted=False).values)
     best_UK = best_UK.sort(dim=1).values

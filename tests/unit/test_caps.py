@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recsys_spark.kernels import caps as capping
 from recsys_spark.kernels import top_k as kernel
+from recsys_spark.kernels import top_k_gpu as gpu_kernel
 from recsys_spark.kernels.caps import Caps, find_capped
 from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.item_matrix import item_matrix
@@ -91,7 +92,8 @@ FINDS = [find_by("8 bits"), find_by("torch"), find_on_gpu_path]
 def test_barred_items_are_in_no_list_and_are_not_readmitted(drawn, seed, share, top_k, tile_items, find):
     world = World(drawn, seed, share, 1, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "TILE_ITEMS", tile_items)
+        for module in (kernel, gpu_kernel):
+            patch.setattr(module, "TILE_ITEMS", tile_items)
         ready = Users.of(world.users, dim=world.matrix.dim)
         lists = find(ready, world.matrix, top_k=top_k, excluded=world.excluded)
     only_barred = Exclusions.none(len(world.users)).barring(world.segments, world.excluded.barred_GB)
