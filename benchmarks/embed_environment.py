@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import sysconfig
 import venv
 from pathlib import Path
 
+from tooling.setup_env import CACHE, is_complete, only_one_set_up
+
 REQUIREMENTS = Path(__file__).with_name("embed_peers.in")
 
 
 def peers_python() -> Path:
     """Python of the peers' environment in the user's cache, made when it is not there (about a minute)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsys_spark"
     platform = sysconfig.get_paths()["purelib"]
     key = hashlib.sha256(f"{REQUIREMENTS.read_text()}{platform}".encode()).hexdigest()[:12]
-    folder = cache / f"peers-embed-{key}"
+    folder = CACHE / f"peers-embed-{key}"
     python = folder / "bin" / "python"
-    if not (folder / ".complete").is_file():
+    if not is_complete(folder):
         print(f"making the peers' environment, {folder} …", flush=True)
-        venv.create(folder, clear=True, with_pip=True)
-        own = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        (own / "platform.pth").write_text(f"{platform}\n")
-        install = ("-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check")
-        subprocess.run([python, *install, "-r", REQUIREMENTS], check=True)
-        (folder / ".complete").touch()
+        with only_one_set_up():
+            venv.create(folder, clear=True, with_pip=True)
+            own = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+            (own / "platform.pth").write_text(f"{platform}\n")
+            install = ("-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check")
+            subprocess.run([python, *install, "-r", REQUIREMENTS], check=True)
+            (folder / ".complete").touch()
     return python

@@ -26,7 +26,10 @@ def run(context: Context) -> None:
     groups = context.snapshot(t.ITEM_GROUPS, can_be_empty=True, run_id=run_id)
     vectors = context.read_slice(t.USER_EMBEDDINGS, model_version=model.version)
     dim, num_rules = len(first_row(vectors)[c.EMBEDDING]), len(context.config.seen_rules)
-    need = Need(items.rows, dim, settings.top_k, num_rules, num_segments=segments.rows, num_caps=len(caps))
+    need = Need(
+        items.rows, dim, settings.top_k, num_rules, num_segments=segments.rows, num_caps=len(caps),
+        is_checked=settings.checked_share > 0,
+    )  # fmt: skip
     need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
     chosen = of_types(context.read(t.EVENTS), context.config.split.target_event_types)
     users = with_seen_items(vectors, number_events(chosen, context.read(t.ITEM_INDEX)))
@@ -34,7 +37,7 @@ def run(context: Context) -> None:
         users.join(context.read_slice(t.USER_RULES, run_id=run_id), on=[c.USER_ID, c.SPLIT], how="left"), items,
         column=c.EMBEDDING, rules=RuleTables(segments, groups, tuple(caps.values())), top_k=settings.top_k,
         seen_rules=context.config.seen_rules, alpha=model.alpha, offset_b=model.offset_b,
-        user_block=settings.user_block,
+        user_block=settings.user_block, checked_share=settings.checked_share,
     )  # fmt: skip
     context.replace(t.CANDIDATES, candidates.withColumn(c.MODEL_VERSION, F.lit(model.version)))
     num_short = context.written(t.CANDIDATES).where(F.col(c.SHORTFALL).isNotNull()).count()

@@ -8,6 +8,9 @@ anywhere. All seen rules come from one pass over the scores; with caps, each fro
 The result does not depend on partitions, blocks or files: vectors lie on the grid on which products are exact, and
 equal scores are ordered by item_id.
 
+A run that is asked to (`checked_share`) proves that it is exact: lists of a sample of its users are worked out once
+more in float64 (kernels/oracle.py), and one that differs stops it.
+
 The work is one thread per Python worker: the session sets OMP_NUM_THREADS and OPENBLAS_NUM_THREADS in the workers'
 environment (tables/session.py), since Spark's tasks already fill the cores. Its memory has a bound that is known
 before the stage runs (bridges/worker_memory.py).
@@ -19,6 +22,7 @@ item (Spark spent longer writing them than the kernel finding them).
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -42,8 +46,10 @@ from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
 from recsys_spark.errors import problem
 from recsys_spark.kernels.caps import find_capped
 from recsys_spark.kernels.exclusions import Exclusions
-from recsys_spark.kernels.item_matrix import ItemMatrix
+from recsys_spark.kernels.item_matrix import Int64Array, ItemMatrix
+from recsys_spark.kernels.oracle import oracle_keys
 from recsys_spark.kernels.products import fastest_products
+from recsys_spark.kernels.scan import KeyArray
 from recsys_spark.kernels.top_k import TopLists, Users, find_top_k, readmit
 from recsys_spark.kernels.top_k_gpu import DeviceItems, find_top_k_on
 from recsys_spark.seen_rules import days_dropped
@@ -70,6 +76,7 @@ class ScoreSettings:
     alpha: float
     offset_b: float
     user_block: int
+    checked_share: float
 
 
 def score_pairs(
@@ -83,6 +90,7 @@ def score_pairs(
     alpha: float,
     offset_b: float,
     user_block: int,
+    checked_share: float = 0.0,
 ) -> DataFrame:
     """The exact best `top_k` items of every row of `users` under each seen rule (SCORED_SCHEMA), in no order.
 
@@ -92,10 +100,11 @@ def score_pairs(
     one run. What a seen rule, a condition or a block list excludes is left out before the selection, and caps are kept
     within it, so a list is short only when nothing is left; `shortfall` says why then. A list holds item_idx and
     scores, best first: score descending, then item_id ascending; score = alpha * cosine + offset_b with alpha > 0.
+    Lists of about `checked_share` of the users (by their ids' hashes) are worked out in float64 too.
 
     Raises the typed error at once when K exceeds the number of items; in the workers when vectors are null or
-    of unequal width, when an item_id comes twice, and what `read_batches` raises. Vectors off the grid are
-    the kernel's ValueError.
+    of unequal width, when an item_id comes twice, when a checked list differs, and what `read_batches` raises. Vectors
+    off the grid are the kernel's ValueError.
     """
     require_top_k_fits(top_k, items.rows)
     if not seen_rules:
@@ -106,7 +115,7 @@ def score_pairs(
         raise ValueError(f"wanted a finite alpha > 0 and a finite offset_b; found {alpha} and {offset_b}")
     if user_block < 1:
         raise ValueError(f"wanted blocks of at least one user; found {user_block}")
-    settings = ScoreSettings(items, column, rules, top_k, tuple(seen_rules), alpha, offset_b, user_block)
+    settings = ScoreSettings(items, column, rules, top_k, tuple(seen_rules), alpha, offset_b, user_block, checked_share)
     given = [name for name in _OF_USERS if name in users.columns]
     return users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, *given).mapInArrow(_scorer(settings), SCORED_SCHEMA)
 
@@ -163,11 +172,12 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
         dim=items.dim,
     )
     rules, source = settings.rules, (settings.items, settings.column)
+    caps, most_C = None, np.array(rules.most if rules else (), dtype=np.int64)
     segments = share_segments(rules.segments, *source) if rules else None
     excluded = {rule: exclude(users, rule, items, segments) for rule in settings.seen_rules}
     if rules and rules.most:
         caps = share_caps(rules.groups, len(rules.most), *source)
-        find, most_C = partial(search, items=items), np.array(rules.most)
+        find = partial(search, items=items)
         lists = {
             rule: find_capped(find, ready, items, top_k=settings.top_k, excluded=without, caps=caps, most_C=most_C)
             for rule, without in excluded.items()
@@ -178,9 +188,34 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
         lists = {
             rule: readmit(fewest, ready, items, widest.pairs_beyond(without)) for rule, without in excluded.items()
         }
+    checked_S = _sample(users.column(c.USER_ID), settings.checked_share)
     for rule, top in lists.items():
+        wanted_SK = oracle_keys(
+            ready.vectors_UD[checked_S], items, top_k=settings.top_k, excluded=excluded[rule].of_users(checked_S),
+            caps=caps, most_C=most_C,
+        )  # fmt: skip
+        _require_equal(top.keys_UK[checked_S], wanted_SK, users.column(c.USER_ID).take(pa.array(checked_S)), rule)
         why = explain_short(top, excluded[rule], users, items, segments)
         yield _lists_as_batch(top, rule, why, users, items, settings)
+
+
+def _sample(user_ids: pa.Array, share: float) -> Int64Array:
+    """The places of users whose id's hash is below a share of all hashes: the same ones whatever the layout."""
+    if not share:
+        return np.empty(0, dtype=np.int64)
+    hashes_U = np.array([zlib.crc32(user_id.encode()) for user_id in user_ids.to_pylist()])
+    return np.flatnonzero(hashes_U < share * 2**32)
+
+
+def _require_equal(found_SK: KeyArray, wanted_SK: KeyArray, user_ids: pa.Array, rule: str) -> None:
+    differing_S = np.flatnonzero((found_SK != wanted_SK).any(axis=1))
+    if len(differing_S):
+        raise problem(
+            f"scores of user {user_ids[differing_S[0].item()]} under seen rule {rule}",
+            wanted="the list that float64 products of all items give (score.checked_share)",
+            found=f"another one; so for {len(differing_S)} of {len(found_SK)} checked users of a block",
+            do="This processor or a library on it computes wrongly, or the search has a fault: please report it.",
+        )
 
 
 def search(users: Users, top_k: int, excluded: Exclusions, *, items: ItemMatrix) -> TopLists:

@@ -7,6 +7,7 @@ from typing import Final
 
 from recsys_spark.errors import problem
 from recsys_spark.kernels.caps import FETCH, MAX_BITS_BYTES
+from recsys_spark.kernels.oracle import oracle_bytes
 from recsys_spark.kernels.top_k import search_bytes
 
 MAX_BLOCK_PAIRS: Final = 2**20
@@ -16,8 +17,12 @@ _LIBRARY_BYTES: Final = 400 * 2**20
 """Private memory of a worker with torch, numba and pyarrow loaded and the loops compiled: 333 MiB were measured."""
 
 _PLACE_BYTES: Final = 52
-_USUAL_ID_BYTES: Final = 24
+_USUAL_ID_BYTES: Final = 40
 """Per item while a machine's first worker orders the ids: its number and its place, and two copies of its id."""
+
+_GROUPS_BYTES: Final = 64
+_CAP_BYTES: Final = 32
+"""Per item while it puts groups in order: one cap's groups with what they are made from, and what each cap adds."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,19 @@ class Need:
     num_rules: int
     num_segments: int
     num_caps: int
+    is_checked: bool = False
+    """Whether lists are worked out in float64 too."""
     longest_id: int = 0
     """Bytes of the longest id, where lists hold ids and not numbers."""
 
     def bytes_for(self, user_block: int) -> int:
-        """The libraries, and then either the building of the item matrix or a block: the search, and in Arrow its users
-        (vectors and seen items, as they came and joined) and lists (20 bytes a listed item and rule; its id
-        twice), and the pairs that each rule excludes; with caps, for users who are searched for again, bits of
-        their own, and a count for each group, of which there may be as many as items."""
+        """The libraries, and then the building of the item matrix or a block.
+
+        Of a block in Arrow: its users (vectors and seen items, as they came and joined), lists (20 bytes a listed item
+        and rule; its id twice), and the pairs that each rule excludes. Beside that the search, or the order of the
+        caps' groups, or a user's list by float64. The search with caps has, for users who are searched for again, bits
+        of their own, and a count for each group, of which there may be as many as items.
+        """
         listed = 32 + 2 * self.longest_id if self.longest_id else 20
         of_arrow = (
             user_block * (8 * self.dim + listed * self.top_k * self.num_rules + 64)
@@ -51,8 +61,10 @@ class Need:
             num_segments=user_block if self.num_caps else self.num_segments,
         )
         of_search += MAX_BITS_BYTES + 8 * self.num_items if self.num_caps else 0
+        of_groups = self.num_items * (_GROUPS_BYTES + _CAP_BYTES * self.num_caps) if self.num_caps else 0
+        of_check = of_search + oracle_bytes(self.num_items, self.dim) if self.is_checked else 0
         of_order = self.num_items * (_PLACE_BYTES + 2 * max(self.longest_id, _USUAL_ID_BYTES))
-        return _LIBRARY_BYTES + max(of_arrow + of_search, of_order)
+        return _LIBRARY_BYTES + max(of_arrow + max(of_search, of_groups, of_check), of_order)
 
     def require_fit(self, user_block: int, *, worker_mib: int) -> None:
         """Raise the typed error when a block of users cannot fit a worker; it names a block, or a size, that does."""
@@ -60,14 +72,13 @@ class Need:
         if needed <= worker_mib * 2**20:
             return
         fitting = next((block for block in _halves(user_block) if self.bytes_for(block) <= worker_mib * 2**20), None)
-        least = _mib(self.bytes_for(1))
         raise problem(
             "configuration, score.user_block",
             wanted=f"what fits score.worker_mib = {worker_mib:,} at {self.dim} dimensions and top_k = {self.top_k:,}",
             found=f"{user_block:,} users, which need {_mib(needed):,} MiB",
             do=f"--set score.user_block={fitting}, or give workers more (score.worker_mib)."
             if fitting
-            else f"--set score.worker_mib={least} at least, with as much memory for each Python worker.",
+            else f"--set score.worker_mib={_mib(needed)}, with as much memory for each Python worker.",
         )
 
 

@@ -117,11 +117,11 @@ def test_the_second_run_changes_nothing(place, second_run):
 
 def test_a_stage_runs_alone_with_a_setting_of_its_own(place, store, second_run):
     before = store.version(CANDIDATES)
-    done = place.submit("score", "--set", "score.top_k=7", "--set", "score.user_block=5")
+    done = place.submit("score", "--set", "score.top_k=25", "--set", "score.user_block=5")
     assert done.returncode == 0, done.stdout[-4000:]
     lists = store.read(CANDIDATES).selectExpr("size(items) AS num_items")
     assert store.version(CANDIDATES) == before + 1
-    assert {row.num_items for row in lists.collect()} == {7}
+    assert {row.num_items for row in lists.collect()} == {25}
 
 
 def test_similar_items_are_listed_by_every_kind_of_vector(place, store, second_run):

@@ -47,12 +47,12 @@ def test_jars_come_from_files_and_folders_in_order(tmp_path):
 
 
 def test_arguments_lay_files_and_settings_over_each_other(tmp_path):
-    arguments = ["--conf-file", str(CONF), "--conf-file", str(write_yaml(tmp_path)), "--set", "score.top_k=7"]
+    arguments = ["--conf-file", str(CONF), "--conf-file", str(write_yaml(tmp_path)), "--set", "score.top_k=70"]
     submission = parse_arguments("tiny", [*arguments, "--set", "run.id=x", "--force"])
-    assert (submission.config.score.top_k, submission.config.run.id, submission.force) == (7, "x", True)
+    assert (submission.config.score.top_k, submission.config.run.id, submission.force) == (70, "x", True)
     assert not parse_arguments("tiny", arguments).force
     with pytest.raises(SystemExit, match="2"):
-        parse_arguments("tiny", ["--set", "score.top_k=7"])
+        parse_arguments("tiny", ["--set", "score.top_k=70"])
 
 
 def write_yaml(folder):

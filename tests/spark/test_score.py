@@ -9,11 +9,13 @@ import pytest
 from pyspark.errors import PythonException
 from pyspark.sql import functions as F
 
+from recsys_spark.bridges import score as scoring
 from recsys_spark.bridges.rule_store import RuleTables
-from recsys_spark.bridges.score import require_top_k_fits, score_pairs, split_by_pairs
+from recsys_spark.bridges.score import ScoreSettings, require_top_k_fits, score_batches, score_pairs, split_by_pairs
 from recsys_spark.bridges.snapshot import take_snapshot
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.grid import snap_to_grid
+from recsys_spark.kernels.top_k import TopLists
 from recsys_spark.tables.catalog import CANDIDATES
 from recsys_spark.transforms.candidates import list_items
 
@@ -201,6 +203,24 @@ def test_refuses_settings_that_mean_nothing(spark, items, changed):
     given = {"column": "embedding", "top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
     with pytest.raises(ValueError, match="wanted"):
         score_pairs(spark.createDataFrame(USERS, USERS_DDL), items, **{**given, **changed})
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_run_can_be_asked_to_prove_its_lists(items, share):
+    users = pa.RecordBatch.from_pydict(
+        {
+            "user_id": [user_id for user_id, *_ in USERS],
+            "split": [split for _, split, *_ in USERS],
+            "embedding": pa.array([vector for _, _, vector, _ in USERS], pa.list_(pa.float32())),
+            "seen": pa.array([seen for *_, seen in USERS], pa.list_(pa.int32())),
+        }
+    )
+    settings = ScoreSettings(items, "embedding", None, 12, ("keep", "drop"), ALPHA, OFFSET_B, 8, share)
+    with pytest.MonkeyPatch.context() as patch:
+        assert sum(len(batch) for batch in score_batches([users], settings)) == 2 * len(USERS)
+        patch.setattr(scoring, "readmit", lambda lists, *_: TopLists(lists.keys_UK + np.uint64(1)))
+        with pytest.raises(RecsysError, match=r"seen rule (keep|drop): wanted .*score\.checked_share"):
+            list(score_batches([users], settings))
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from recsys_spark.kernels import top_k_gpu as gpu_kernel
 from recsys_spark.kernels.caps import Caps, find_capped
 from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.item_matrix import item_matrix
-from recsys_spark.kernels.top_k import Users, find_top_k, readmit
+from recsys_spark.kernels.oracle import oracle_keys
+from recsys_spark.kernels.top_k import TopLists, Users, find_top_k, readmit
 from recsys_spark.kernels.top_k_gpu import DeviceItems, find_top_k_on
 from tests.unit.test_top_k import PRODUCTS, as_lists, worlds
 
@@ -116,6 +117,17 @@ def test_capped_lists_equal_a_walk_down_the_order(drawn, seed, num_groups, num_c
             caps=world.caps, most_C=world.most,
         )  # fmt: skip
     assert as_lists(lists) == world.walk(world.allowed, top_k, capped=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 2), st.integers(1, 40), st.booleans())
+def test_the_oracle_of_a_checked_run_walks_down_the_order_too(drawn, seed, num_groups, num_caps, top_k, capped):
+    world = World(drawn, seed, 0.2, num_groups, num_caps)
+    keys = oracle_keys(
+        world.users, world.matrix, top_k=top_k, excluded=world.excluded, caps=world.caps if capped else None,
+        most_C=world.most,
+    )  # fmt: skip
+    assert as_lists(TopLists(keys)) == world.walk(world.allowed, top_k, capped=capped)
 
 
 def test_counts_of_what_is_excluded():

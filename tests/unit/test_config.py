@@ -52,8 +52,8 @@ def problems(load):
 
 
 def test_a_later_file_wins_and_a_setting_wins_over_files(load):
-    config = load("score.top_k=7", texts=["score: {top_k: 5, user_block: 9}", "train: {ranks: 3}"])
-    assert (config.score.top_k, config.score.user_block, config.train.ranks) == (7, 9, 3)
+    config = load("score.top_k=70", texts=["score: {top_k: 50, user_block: 9}", "train: {ranks: 3}"])
+    assert (config.score.top_k, config.score.user_block, config.train.ranks) == (70, 9, 3)
     assert config.rank.list_size == 20, "what no layer names keeps conf/base.yaml's value"
 
 
@@ -179,6 +179,7 @@ def test_without_base_yaml_one_problem_says_so(problems):
         ("item_text.template='{titel}'", "item_id, title; found {titel}. Change the template, or map a source column"),
         ("events.event_type=rating", "'rating' among them, the type of all events (events.event_type); found purchase"),
         ("rank.list_size=5", "rank.list_size: wanted at least 20, the largest of evaluate.ks; found 5."),
+        ("score.top_k=19", "score.top_k: wanted at least 20, rank.list_size: every item may come from the candidates"),
         ("model.user_heads=3", "model.embedding_dim: wanted a multiple of model.user_heads (3); found 128."),
         ("top_k", "--set: wanted a.b=value; found top_k. Write for example --set score.top_k=50."),
         ("a..b=1", "--set: wanted a.b=value; found a..b=1."),

@@ -34,20 +34,22 @@ def test_where_no_block_fits_the_error_names_a_worker_that_does(need):
     with pytest.raises(RecsysError) as raised:
         need.require_fit(4096, worker_mib=300)
     worker_mib = int(re.search(r"--set score\.worker_mib=(\d+)", str(raised.value)).group(1))
-    need.require_fit(1, worker_mib=worker_mib)
+    need.require_fit(4096, worker_mib=worker_mib)
     with pytest.raises(RecsysError):
-        need.require_fit(1, worker_mib=worker_mib - 1)
+        need.require_fit(4096, worker_mib=worker_mib - 1)
 
 
 def test_every_size_costs():
     changes = {"num_items": 10**8, "dim": 129, "top_k": 101, "num_rules": 3, "num_segments": 9, "num_caps": 1}
-    larger = [replace(NEED, **{name: value}) for name, value in changes.items()]
+    larger = [replace(NEED, **{name: value}) for name, value in {**changes, "is_checked": True}.items()]
     assert all(need.bytes_for(4096) > NEED.bytes_for(4096) for need in larger)
+    two, three = (replace(NEED, num_items=10**8, num_caps=num_caps) for num_caps in (2, 3))
+    assert three.bytes_for(1) > two.bytes_for(1)
     assert NEED.bytes_for(4097) > NEED.bytes_for(4096)
 
 
 def test_lists_of_ids_cost_their_longest_id_when_listed_and_when_ordered():
-    short, long = (replace(NEED, longest_id=length) for length in (36, 100))
-    assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 36) * 4096 * NEED.top_k * NEED.num_rules
+    short, long = (replace(NEED, longest_id=length) for length in (60, 100))
+    assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 60) * 4096 * NEED.top_k * NEED.num_rules
     short, long = (replace(need, num_items=10**8) for need in (short, long))
-    assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 36) * 10**8
+    assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 60) * 10**8
