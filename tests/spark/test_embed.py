@@ -74,8 +74,7 @@ def test_items_get_the_models_vectors(item_text, model_name, expected_items, par
     assert len({row["input_hash"] for row in rows}) == len(set(make_texts().text_of_item_N.tolist()))
 
 
-@pytest.mark.parametrize("batch_users", [1, 64])
-def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_text, expected_items, batch_users):
+def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_text, expected_items):
     store = Store(spark, str(tmp_path))
     embedded = vectors_of_items(item_text, model_name, batch_tokens=512)
     version = store.replace(ITEM_EMBEDDINGS, embedded, {"model_version": "1"}).version
@@ -92,9 +91,14 @@ def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_t
         ],
         ", ".join(f"{column.name} {column.sql_type}" for column in SEQUENCES.columns),
     )  # fmt: skip
-    shared = {"model_name": model_name, "made_by": "a test", "batch_users": batch_users}
     none = spark.createDataFrame([], USER_EMBEDDINGS.schema)
-    got = embed_users(sequences, none, items, **shared).orderBy("user_id").collect()
+    by_ones, got = (
+        embed_users(sequences, none, items, model_name=model_name, made_by="a test", batch_users=batch_users)
+        .orderBy("user_id")
+        .collect()
+        for batch_users in (1, 64)
+    )
+    assert by_ones == got, "the same bits, whichever users are embedded together"
     with torch.inference_mode():
         expected = model.user_vectors(
             torch.from_numpy(expected_items[rows.event_items_BL.clip(min=0)]),

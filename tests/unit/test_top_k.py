@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from recsys_spark.kernels import item_matrix as matrices
 from recsys_spark.kernels import top_k as kernel
@@ -138,6 +139,22 @@ def test_vectors_of_all_kinds_equal_the_oracle(kind, way, monkeypatch):
     without, with_excluded = run(*world, excluded, 40, way)
     assert without == oracle(*world, excluded, 40)
     assert with_excluded == oracle(*world, set(), 40)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_lists_do_not_depend_on_the_number_of_threads(way):
+    random = np.random.default_rng(8)
+    users, items = (snap_to_grid(vectors) for vectors in make_vectors("many equal", random, 300, 9000, 64))
+    world = users, items, random.permutation(9000), random.permutation(9000), set(), 40, way
+    before, found = torch.get_num_threads(), []
+    try:
+        for num_threads in (1, 2):
+            torch.set_num_threads(num_threads)
+            with threadpool_limits(num_threads):
+                found.append(run(*world))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
 
 
 def test_the_order_of_the_items_does_not_matter():
