@@ -48,7 +48,10 @@ TILE_USERS: Final = 2**14
 TILE_ITEMS: Final = 2**18
 TILE_PAIRS: Final = 2**30
 """Most users, items and pairs of a tile: 2 GiB of float16 scores, and 2 GiB more where items are barred. With smaller
-tiles the GPU waits for the processor."""
+tiles the GPU waits for the processor; less memory makes them smaller all the same."""
+
+_PAIR_BYTES: Final = 5
+"""Of a pair of a tile: its score, whether it is barred, and what is made of them."""
 
 GROUP_ITEMS: Final = 32
 
@@ -160,9 +163,10 @@ def _search(
     """Sorted keys [U, K], and whose lists are proven; with `times` as many candidates as usual, None: all items."""
     users = _Users.of(users_UD, excluded, items.device)
     num_users, dim = users_UD.shape
-    size = min(TILE_ITEMS, TILE_PAIRS // min(max(1, num_users), TILE_USERS))
+    pairs = _tile_pairs(items.device)
+    size = min(TILE_ITEMS, pairs // min(max(1, num_users), TILE_USERS))
     size = max(1, size // GROUP_ITEMS) * GROUP_ITEMS
-    strip = max(1, min(TILE_USERS, TILE_PAIRS // size) // (1 if times else 16))  # keys take 16 times the memory
+    strip = max(1, min(TILE_USERS, pairs // size) // (1 if times else 16))  # keys take 16 times the memory
     best_UK = torch.full((num_users, top_k), _NO_KEY, device=items.device)
     passed_over_U = torch.full((num_users,), -torch.inf, device=items.device)
     for tile in items.tiles(size):
@@ -187,6 +191,15 @@ def _search(
     is_proven_U = passed_over_U + worst_error(dim) < last_U
     keys_UK = torch.where(best_UK == _NO_KEY, -1, best_UK)  # -1 has the bits of NO_PAIR
     return _on_host(keys_UK).numpy().view(np.uint64), _on_host(is_proven_U).numpy()
+
+
+def _tile_pairs(device: torch.device) -> int:
+    """As many as half of the device's free memory holds, the other half being another worker's."""
+    if device.type != "cuda":
+        return TILE_PAIRS
+    kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + kept_by_torch
+    return min(TILE_PAIRS, free // (2 * _PAIR_BYTES))
 
 
 def worst_error(dim: int) -> float:

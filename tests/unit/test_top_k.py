@@ -218,6 +218,15 @@ def test_items_that_do_not_fit_on_the_device_are_sent_in_tiles():
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.parametrize(("free_gib", "pairs"), [(80, 2**30), (4, 4 * 2**30 // 10)])
+def test_tiles_on_a_device_leave_half_of_its_free_memory_to_others(free_gib, pairs, monkeypatch):
+    """Memory that torch keeps for itself counts as free."""
+    told = {"mem_get_info": ((free_gib - 1) * 2**30, 0), "memory_reserved": 3 * 2**30, "memory_allocated": 2 * 2**30}
+    for name, value in told.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert gpu_kernel._tile_pairs(torch.device("cuda")) == pairs
+
+
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 4, 64]))
 def test_the_error_of_float16_scores_is_bounded(seed, dim):
     random = np.random.default_rng(seed)
