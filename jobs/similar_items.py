@@ -25,9 +25,12 @@ def run(context: Context) -> None:
         num_rules=1,
         num_segments=0,
         num_caps=0,
+        is_checked=settings.checked_share > 0,
     )
     need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
-    lists = similar_items(embeddings, items, top_k=top_k, item_block=settings.user_block)
+    lists = similar_items(
+        embeddings, items, top_k=top_k, item_block=settings.user_block, checked_share=settings.checked_share
+    )
     context.replace(SIMILAR_ITEMS, lists, model_version=model.version)
 
 
@@ -36,7 +39,7 @@ STAGE = Stage(
     run=run,
     reads=(ITEM_EMBEDDINGS, MODELS),
     writes=(SIMILAR_ITEMS,),
-    sections=("run.id", "similar.top_k", "score.user_block", "score.worker_mib"),
+    sections=("run.id", "similar.top_k", "score.user_block", "score.worker_mib", "score.checked_share"),
 )
 
 if __name__ == "__main__":

@@ -32,13 +32,19 @@ KINDS: Final = {"both": c.EMBEDDING, "text": c.TEXT_EMBEDDING, "behaviour": c.BE
 _FOUND_SCHEMA: Final = f"{c.USER_ID} string, {c.USERS} array<string>, {c.SCORES} array<double>"
 
 
-def similar_items(embeddings: DataFrame, items: Snapshot, *, top_k: int, item_block: int) -> DataFrame:
+def similar_items(
+    embeddings: DataFrame, items: Snapshot, *, top_k: int, item_block: int, checked_share: float = 0.0
+) -> DataFrame:
     """kind, item_id, items and scores: for every item and kind the exact best `top_k` others with a cosine above 0.
 
     `embeddings` are rows of ITEM_EMBEDDINGS, `items` is the snapshot of the same rows. An item without a vector of a
-    kind (zeros) has an empty list of that kind, and stands in none. Errors are those of `score_pairs`.
+    kind (zeros) has an empty list of that kind, and stands in none. `checked_share` and errors are those of
+    `score_pairs`.
     """
-    lists = [_lists_of_kind(embeddings, items, kind, top_k=top_k, item_block=item_block) for kind in KINDS]
+    lists = [
+        _lists_of_kind(embeddings, items, kind, top_k=top_k, item_block=item_block, checked_share=checked_share)
+        for kind in KINDS
+    ]
     return reduce(DataFrame.unionByName, lists)
 
 
@@ -62,7 +68,9 @@ def similar_users(embeddings: DataFrame, users: Snapshot, *, top_k: int, user_bl
     return found.select(c.USER_ID, others[c.USERS].alias(c.USERS), others[c.SCORES].alias(c.SCORES))
 
 
-def _lists_of_kind(embeddings: DataFrame, items: Snapshot, kind: str, *, top_k: int, item_block: int) -> DataFrame:
+def _lists_of_kind(
+    embeddings: DataFrame, items: Snapshot, kind: str, *, top_k: int, item_block: int, checked_share: float
+) -> DataFrame:
     is_known = F.exists(KINDS[kind], lambda value: value != 0)
     queries = embeddings.where(is_known).select(
         F.col(c.ITEM_ID).alias(c.USER_ID),
@@ -72,7 +80,7 @@ def _lists_of_kind(embeddings: DataFrame, items: Snapshot, kind: str, *, top_k: 
     )
     scored = score_pairs(
         queries, items, column=KINDS[kind], top_k=top_k, seen_rules=(DROP,), alpha=1.0, offset_b=0.0,
-        user_block=item_block,
+        user_block=item_block, checked_share=checked_share,
     )  # fmt: skip
     num_similar = F.size(F.filter(c.SCORES, lambda score: score > 0))  # best first: the rest is a tail
     found = scored.select(
