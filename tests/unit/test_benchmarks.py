@@ -1,10 +1,12 @@
 """The bench's own yardsticks: made worlds are what they claim, and the oracle finds a list that is wrong."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmarks.measure import best_seconds
 from benchmarks.oracle import Lists, WrongListError, recall, require_exact
 from benchmarks.ours import prepare
 from benchmarks.score_peers import drop_seen, numpy_partition
@@ -111,6 +113,18 @@ def test_a_peer_drops_what_a_user_has_seen():
 def test_a_peer_is_measured_by_the_same_oracle():
     world = small_world("clustered")
     assert recall(world, numpy_partition(world, TOP_K)) == 1.0
+
+
+@pytest.mark.parametrize(("enough_s", "num_runs"), [(60.0, 4), (6.0, 2)])
+def test_runs_end_with_their_number_or_with_the_time(monkeypatch, enough_s, num_runs):
+    clock, durations = [0.0], [4.0, 3.0, 2.0, 1.0, 0.5]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def work():
+        clock[0] += durations.pop(0)
+        return 5 - len(durations)
+
+    assert best_seconds(work, max_runs=4, enough_s=enough_s) == (5.0 - num_runs, num_runs)
 
 
 def test_verdicts_hold_ours_against_the_bound_and_the_peers():
