@@ -120,8 +120,8 @@ def measure(spark: SparkSession, way: str, folder: Path, top_k: int, runs: int) 
         seconds = first_seconds
         if first_seconds <= LONG_S:
             seconds, _ = best_seconds(work, max_runs=runs, enough_s=ENOUGH_S)
-    note = f"first run {first_seconds:.1f} s; peak {memory.peak_mib:,} MiB; load {os.getloadavg()[0]:.1f}"
-    found: dict[str, Any] = {"seconds": seconds, "note": note}
+    note = f"first run {first_seconds:.1f} s; load {os.getloadavg()[0]:.1f}"
+    found: dict[str, Any] = {"seconds": seconds, "peak_mib": memory.peak_mib, "note": note}
     world = World.load(folder)
     table: Any = spark.read.format("delta").load(out).toPandas()
     if way in ("als", "floor"):

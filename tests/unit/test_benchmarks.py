@@ -10,7 +10,7 @@ from benchmarks.measure import best_seconds
 from benchmarks.oracle import Lists, WrongListError, recall, require_exact
 from benchmarks.ours import prepare
 from benchmarks.score_peers import drop_seen, numpy_partition
-from benchmarks.score_rows import Machine, Row, Size, slopes, verdicts
+from benchmarks.score_rows import Machine, Row, Size, as_line, slopes, verdicts
 from benchmarks.vectors import KINDS, World, make_world
 from recsys_spark.kernels.grid import is_on_grid
 
@@ -133,6 +133,14 @@ def test_verdicts_hold_ours_against_the_bound_and_the_peers():
     with_8_bits, without = Machine("a", 2, frozenset({"avx512_vnni"})), Machine("b", 2, frozenset({"avx2"}))
     assert [line.split()[0] for line in verdicts(rows, with_8_bits)] == ["MISSED", "reached"]
     assert [line.split()[0] for line in verdicts(rows, without)] == ["reached", "reached"]
+
+
+def test_a_verdict_on_a_million_items_is_about_memory():
+    million = Row("million", "ours", Size("clustered", 5_000, 1_000_000, 64, 100), 2, 5.0, 9.9, peak_mib=6 * 1024)
+    rows = [million, replace(million, peak_mib=6 * 1024 + 1)]
+    lines = verdicts(rows, Machine("a", 2, frozenset()))
+    assert [line.split()[0] for line in lines] == ["reached", "MISSED"]
+    assert "peak 6,144 MiB" in as_line(million)
 
 
 def test_a_slope_is_the_power_of_the_growth():
