@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks import embed_rows
 from benchmarks.measure import best_seconds
 from benchmarks.oracle import Lists, WrongListError, recall, require_exact
 from benchmarks.ours import prepare
@@ -141,6 +142,18 @@ def test_a_verdict_on_a_million_items_is_about_memory():
     lines = verdicts(rows, Machine("a", 2, frozenset()))
     assert [line.split()[0] for line in lines] == ["reached", "MISSED"]
     assert "peak 6,144 MiB" in as_line(million)
+
+
+def test_verdicts_on_embedding_hold_ours_against_the_naive_loop_and_float32():
+    rows = [
+        embed_rows.Row("short: torch, sorted, int8", 2000, 1.0, 5.0, 0.99),
+        embed_rows.Row("short: ours, the kernel with what the probe picks (bfloat16)", 2000, 1.0, 24.0, 0.9998),
+        embed_rows.Row("long: ours, the kernel with what the probe picks (bfloat16)", 400, 1.0, 3.9, 0.9999),
+        embed_rows.Row("job, Delta to Delta: first run", 92_331, 50.0, 60.0),
+    ]
+    lines = embed_rows.verdicts(rows)
+    assert [line.split()[0] for line in lines] == ["reached", "MISSED", "MISSED", "reached"]
+    assert "3.9x as fast as the naive loop (wanted >= 4x)" in lines[2]
 
 
 def test_a_slope_is_the_power_of_the_growth():
