@@ -8,8 +8,9 @@
 Exact top-100 of 20,000 users x 50,000 items, 50 seen items excluded for every user. One thread for kernel, peers and
 scaling; Spark has two cores with one thread in each worker, against the limit of two threads, and searches for 100,000
 users too: a job has costs that do not grow with its users. What Spark takes for such a job without the search stands
-beside it. Prints its table and writes benchmarks/results/score.json and score.svg; with --only or --quick, files whose
-names say so.
+beside it. What the grid costs in accuracy is part "grid", for 500 users: recall is there the share of a list that is in
+the list of the vectors before they were snapped too. Prints its table and writes benchmarks/results/score.json and
+score.svg; with --only or --quick, files whose names say so.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ import numpy as np
 
 from benchmarks.measure import child_environment, run_child
 from benchmarks.peers_env import peers_python
+from benchmarks.score_grid import grid_cost
 from benchmarks.score_peers import OF_THE_PLATFORM
 from benchmarks.score_plot import draw
 from benchmarks.score_rows import Machine, Row, Size, as_line, heading, slopes, verdicts, write_json
-from benchmarks.vectors import KINDS, around, make_world
+from benchmarks.vectors import KINDS, UNSNAPPED, around, make_world
 
 RESULTS: Final = Path(__file__).with_name("results")
 NUM_SEEN: Final = 50
@@ -50,7 +52,10 @@ QUICK: Final = 20
 MILLION: Final = Size("clustered", 5_000, 1_000_000, 64, 100)
 """A sample of users against a large catalogue, from Delta to Delta; its cost for a million users is worked out."""
 
-PARTS: Final = ("kernel", "peers", "spark", "million", "scaling")
+GRID: Final = Size("random", 500, 50_000, 128, 100)
+"""What the grid costs in accuracy, for every width and every kind that can be had before it is snapped."""
+
+PARTS: Final = ("kernel", "grid", "peers", "spark", "million", "scaling")
 SPARK_WAYS: Final = {
     "ours": "ours",
     "faiss": "faiss in mapInArrow",
@@ -96,6 +101,10 @@ class Bench:
     def kernel(self, size: Size, part: str = "kernel") -> None:
         self.limit(size)
         self._add(part, "ours", size, 1, self._measure("score_kernel", "ours", size, 1))
+
+    def grid(self, size: Size) -> None:
+        self.limit(size)
+        self._add("grid", "snapping, lists against raw", size, 1, grid_cost(size))
 
     def peers(self, size: Size) -> None:
         self.limit(size)
@@ -179,6 +188,9 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
             bench.kernel(replace(size, kind=kind))
         if options.real_items:
             bench.kernel(add_real(bench, options.real_users, options.real_items))
+    if "grid" in options.only:
+        for dim, kind in itertools.product(DIMS, UNSNAPPED):
+            bench.grid(smaller(replace(GRID, dim=dim, kind=kind), shrink))
     for size in standard:
         if "peers" in options.only:
             bench.peers(size)

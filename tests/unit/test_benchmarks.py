@@ -10,10 +10,11 @@ from benchmarks import embed_rows
 from benchmarks.measure import best_seconds
 from benchmarks.oracle import Lists, WrongListError, recall, require_exact
 from benchmarks.ours import prepare
+from benchmarks.score_grid import compare, grid_cost
 from benchmarks.score_peers import drop_seen, numpy_partition
 from benchmarks.score_rows import Machine, Row, Size, as_line, slopes, verdicts
-from benchmarks.vectors import KINDS, World, make_world
-from recsys_spark.kernels.grid import is_on_grid
+from benchmarks.vectors import KINDS, UNSNAPPED, World, make_unsnapped, make_world
+from recsys_spark.kernels.grid import GRID_STEPS, is_on_grid, snap_to_grid
 
 TOP_K = 10
 
@@ -99,6 +100,33 @@ def test_a_sample_holds_the_first_and_the_last_user():
     lists = Lists(np.arange(50, 150), np.zeros((100, 2), int), np.zeros((100, 2)))
     assert lists.sample(3).rows_R.tolist() == [50, 99, 149]
     assert len(lists.sample(1000).rows_R) == 100
+
+
+# --- what the grid costs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", UNSNAPPED)
+def test_unsnapped_vectors_are_those_of_the_world(kind):
+    users_UD, items_ND = make_unsnapped(kind, num_users=12, num_items=300, dim=16)
+    np.testing.assert_array_equal(snap_to_grid(users_UD), small_world(kind).users_UD)
+    np.testing.assert_array_equal(snap_to_grid(items_ND), small_world(kind).items_ND)
+
+
+def test_the_overlap_counts_shared_items_whatever_their_order():
+    users_UD = np.array([[1.0, 0.0], [0.0, 1.0]])
+    items_ND = np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5], [0.1, 0.9]])
+    others_ND = np.array([[0.8, 0.1], [0.9, 0.2], [0.5, 0.25], [0.1, 0.9]])
+    overlap, difference = compare((users_UD, items_ND), (users_UD, others_ND), top_k=2)
+    assert (overlap, difference) == (1.0, 0.25)
+    others_ND[2, 1] = 0.0
+    assert compare((users_UD, items_ND), (users_UD, others_ND), top_k=2) == (0.75, 0.5)
+
+
+def test_the_grid_costs_a_little():
+    found = grid_cost(Size("random", 60, 500, 16, 10))
+    assert 0.9 < found["recall"] <= 1.0
+    difference = float(found["note"].removeprefix("scores differ by ").removesuffix(" at most"))
+    assert 0 < difference < 2 * np.sqrt(16) / GRID_STEPS
 
 
 # --- peers and rows ---------------------------------------------------------------------------------------------------
