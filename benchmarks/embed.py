@@ -1,7 +1,7 @@
 """How fast product texts become vectors: naive loops, other libraries, the platform's kernel and its whole job.
 
     make bench-embed                     about 12 minutes; writes benchmarks/results/embed.json
-    make bench-embed ARGS=--quick        a tenth of the texts, nothing written
+    make bench-embed ARGS=--quick        a tenth of the texts, nothing judged or written
 
 Every row runs in one thread, on the same texts, in the same run: real names of the Complete Journey catalogue, each
 once ("short"), and five or six of them joined ("long"). The naive rows are measured on the first texts and scaled. The
@@ -18,7 +18,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.embed_environment import peers_python
 from benchmarks.embed_job import time_jobs
+from benchmarks.embed_rows import HEADER, OURS, Row, verdicts
 from benchmarks.embed_texts import BATCH_TOKENS, ENCODER, MAX_TOKENS, long_texts, short_texts
 from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, available, fastest_exact, row_cosines, try_out
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer, encode_all, find_encoder
@@ -35,28 +35,9 @@ from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer, encode_all
 RESULTS = Path(__file__).with_name("results") / "embed.json"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: `size` texts in `seconds`, how much faster than the naive loop, how near to float32."""
-
-    name: str
-    size: int
-    seconds: float
-    ratio: float
-    min_cosine: float | None = None
-
-    def __str__(self) -> str:
-        cosine = "" if self.min_cosine is None else f"{self.min_cosine:.5f}"
-        speed = self.size / self.seconds
-        return f"{self.name:58}{self.size:>8,}{speed:>11,.1f}{self.seconds:>10.2f}{self.ratio:>8.1f}{cosine:>10}"
-
-
-HEADER = f"{'name':58}{'texts':>8}{'texts/s':>11}{'seconds':>10}{'ratio':>8}{'cosine >=':>10}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.embed", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the texts; nothing is written")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the texts; nothing is judged or written")
     share = 10 if parser.parse_args(arguments).quick else 1
     torch.set_num_threads(1)
     print(_machine(), HEADER, sep="\n", flush=True)
@@ -78,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append(Row(row_name, size, seconds, factor))
         print(rows[-1], flush=True)
     if share == 1:
+        print("", *verdicts(rows), sep="\n")
         RESULTS.write_text(json.dumps({"machine": _machine(), "rows": [vars(row) for row in rows]}, indent=1) + "\n")
 
 
@@ -144,7 +126,7 @@ def _time_torch(name: str, texts: list[str]) -> list[tuple[str, float, np.ndarra
     sample = tokenizer(texts[: max(8, BATCH_TOKENS // 16)])
     best = fastest_exact(try_out(encoder, *sample, by_itself, batch_tokens=BATCH_TOKENS)).name
     seconds, vectors = next((s, v) for row, s, v in rows if row.endswith(f", {best}"))
-    return [*rows, (f"{name}: ours, the kernel with what the probe picks ({best})", seconds, vectors)]
+    return [*rows, (f"{name}: {OURS}the kernel with what the probe picks ({best})", seconds, vectors)]
 
 
 def _time_peers(sets: dict[str, list[str]], folder: Path) -> dict[str, list[tuple[str, float, np.ndarray]]]:

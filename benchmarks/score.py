@@ -1,15 +1,16 @@
-"""The bench of scoring: limit, our kernel, peers and Spark in one run, about 25 minutes on two cores.
+"""The bench of scoring: limit, our kernel, peers and Spark in one run, about 30 minutes on two cores.
 
     make bench-score                                             all of it
     make bench-score ARGS='--quick'                              small sizes, to see that everything runs
     make bench-score ARGS='--only kernel,peers'                  some parts
-    make bench-score ARGS='--real-items I.npy --real-users U.npy'  also vectors of a model, float32 on the grid
+    make bench-score ARGS='--warehouse warehouse'                also the vectors of the model that `make run` trained
 
 Exact top-100 of 20,000 users x 50,000 items, 50 seen items excluded for every user. One thread for kernel, peers and
 scaling; Spark has two cores with one thread in each worker, against the limit of two threads, and searches for 100,000
 users too: a job has costs that do not grow with its users. What Spark takes for such a job without the search stands
-beside it. Prints its table and writes benchmarks/results/score.json and score.svg; with --only or --quick, files whose
-names say so.
+beside it. What the grid costs in accuracy is part "grid", for 500 users: recall is there the share of a list that is in
+the list of the vectors before they were snapped too. Prints its table and writes benchmarks/results/score.json and
+score.svg; with --only or --quick, files whose names say so.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ import numpy as np
 
 from benchmarks.measure import child_environment, run_child
 from benchmarks.peers_env import peers_python
+from benchmarks.score_grid import grid_cost
 from benchmarks.score_peers import OF_THE_PLATFORM
 from benchmarks.score_plot import draw
 from benchmarks.score_rows import Machine, Row, Size, as_line, heading, slopes, verdicts, write_json
-from benchmarks.vectors import KINDS, around, make_world
+from benchmarks.vectors import KINDS, UNSNAPPED, around, make_world
 
 RESULTS: Final = Path(__file__).with_name("results")
 NUM_SEEN: Final = 50
@@ -50,7 +52,10 @@ QUICK: Final = 20
 MILLION: Final = Size("clustered", 5_000, 1_000_000, 64, 100)
 """A sample of users against a large catalogue, from Delta to Delta; its cost for a million users is worked out."""
 
-PARTS: Final = ("kernel", "peers", "spark", "million", "scaling")
+GRID: Final = Size("random", 500, 50_000, 128, 100)
+"""What the grid costs in accuracy, for every width and every kind that can be had before it is snapped."""
+
+PARTS: Final = ("kernel", "grid", "peers", "spark", "million", "scaling")
 SPARK_WAYS: Final = {
     "ours": "ours",
     "faiss": "faiss in mapInArrow",
@@ -96,6 +101,10 @@ class Bench:
     def kernel(self, size: Size, part: str = "kernel") -> None:
         self.limit(size)
         self._add(part, "ours", size, 1, self._measure("score_kernel", "ours", size, 1))
+
+    def grid(self, size: Size) -> None:
+        self.limit(size)
+        self._add("grid", "snapping, lists against raw", size, 1, grid_cost(size))
 
     def peers(self, size: Size) -> None:
         self.limit(size)
@@ -160,14 +169,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, by comma: {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help=f"a {QUICK}th of users and items")
-    parser.add_argument("--real-items", type=Path, help=".npy of float32 item vectors [N, D] on the grid")
-    parser.add_argument("--real-users", type=Path, help=".npy of float32 user vectors [U, D] on the grid")
+    parser.add_argument("--warehouse", type=Path, help="of `make run`: part kernel searches its vectors too")
     options = parser.parse_args()
     options.only = options.only.split(",")
     if unknown := set(options.only) - set(PARTS):
         parser.error(f"--only: wanted some of {', '.join(PARTS)}; found {', '.join(sorted(unknown))}")
-    if (options.real_items is None) != (options.real_users is None):
-        parser.error("wanted --real-items and --real-users together")
+    if options.warehouse and "kernel" not in options.only:
+        parser.error("--warehouse: wanted part kernel in --only, which searches its vectors")
     return options
 
 
@@ -175,10 +183,13 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
     shrink = QUICK if options.quick else 1
     standard = [smaller(replace(STANDARD, dim=dim), shrink) for dim in DIMS]
     if "kernel" in options.only:
-        for size, kind in itertools.product(standard, KINDS):
-            bench.kernel(replace(size, kind=kind))
-        if options.real_items:
-            bench.kernel(add_real(bench, options.real_users, options.real_items))
+        real = [add_real(bench, options.warehouse.resolve())] if options.warehouse else []  # first: it may not be there
+        made = [replace(size, kind=kind) for size, kind in itertools.product(standard, KINDS)]
+        for size in [*made, *real]:
+            bench.kernel(size)
+    if "grid" in options.only:
+        for dim, kind in itertools.product(DIMS, UNSNAPPED):
+            bench.grid(smaller(replace(GRID, dim=dim, kind=kind), shrink))
     for size in standard:
         if "peers" in options.only:
             bench.peers(size)
@@ -203,9 +214,12 @@ def smaller(size: Size, shrink: int) -> Size:
     return replace(size, users=size.users // shrink, items=size.items // shrink)
 
 
-def add_real(bench: Bench, users: Path, items: Path) -> Size:
-    """Puts a world of given vectors among the made ones."""
-    world = around(np.load(users), np.load(items), num_seen=NUM_SEEN)
+def add_real(bench: Bench, warehouse: Path) -> Size:
+    """Puts the world of a warehouse's vectors among the made ones."""
+    folder = bench.folder / "real"
+    command = [sys.executable, "-m", "benchmarks.score_spark", "export", folder, "--warehouse", warehouse]
+    run_child(command, child_environment(1))
+    world = around(np.load(folder / "users.npy"), np.load(folder / "items.npy"), num_seen=NUM_SEEN)
     size = replace(
         STANDARD, kind="real", users=len(world.users_UD), items=len(world.items_ND), dim=world.items_ND.shape[1]
     )

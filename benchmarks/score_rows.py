@@ -32,7 +32,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Row:
-    """`ratio` is `seconds` over the limit of the same size and number of threads; `recall` None: not compared."""
+    """`ratio` is `seconds` over the limit of the same size and number of threads; `recall` None: not compared.
+
+    `peak_mib` is the most memory that all processes of a Spark row had; None: not looked at.
+    """
 
     part: str
     name: str
@@ -43,6 +46,7 @@ class Row:
     recall: float | None = None
     blas: str = ""
     note: str = ""
+    peak_mib: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ BY: Final = "by "
 ALS_WANTED: Final = 20.0
 """How many times faster than Spark ALS."""
 
+MILLION_GIB: Final = 6
+"""Most memory in all for a million items."""
+
 
 def slope(rows: Sequence[Row], axis: str) -> float:
     """Of log seconds on log size, by least squares: 1 is linear."""
@@ -113,16 +120,21 @@ def verdicts(rows: Sequence[Row], machine: Machine) -> list[str]:
         if bounds := WANTED.get((ours.part, ours.size.dim)):
             most = bounds[0] if machine.has_8_bit_products else bounds[1]
             found = f"{ours.part}, {ours.size}: {ours.ratio:.2f}x the limit"
-            lines.append(_verdict(ours.ratio <= most, found, f"<= {most}x"))
+            lines.append(verdict(ours.ratio <= most, found, f"<= {most}x"))
         for peer in rows:
             if (peer.part, peer.size) == (ours.part, ours.size) and peer.name != OURS:
                 least, times = ALS_WANTED if "ALS" in peer.name else 1.0, peer.seconds / ours.seconds
                 found = f"{ours.part}, {ours.size}: {times:.1f}x as fast as {peer.name}"
-                lines.append(_verdict(times >= least, found, f">= {least:g}x"))
+                lines.append(verdict(times >= least, found, f">= {least:g}x"))
+    for row in rows:
+        if row.part == "million" and row.peak_mib is not None:
+            found = f"million, {row.size}: {row.peak_mib / 1024:.1f} GiB"
+            lines.append(verdict(row.peak_mib <= MILLION_GIB * 1024, found, f"<= {MILLION_GIB} GiB"))
     return lines
 
 
-def _verdict(holds: bool, found: str, wanted: str) -> str:
+def verdict(holds: bool, found: str, wanted: str) -> str:
+    """What was found, and whether it is what was wanted."""
     return f"  {'reached' if holds else 'MISSED '}  {found} (wanted {wanted})"
 
 
@@ -132,8 +144,10 @@ def heading() -> str:
 
 def as_line(row: Row) -> str:
     recall = "" if row.recall is None else f"{row.recall:.4f}"
+    peak = "" if row.peak_mib is None else f"peak {row.peak_mib:,} MiB"
     numbers = f"{row.threads:7} {row.seconds:8.2f} {row.ratio:6.2f} {recall:>6}"
-    return f"  {row.part:8} {row.name:31} {row.size!s:50} {numbers}  {'; '.join(filter(None, (row.note, row.blas)))}"
+    remarks = "; ".join(filter(None, (peak, row.note, row.blas)))
+    return f"  {row.part:8} {row.name:31} {row.size!s:50} {numbers}  {remarks}"
 
 
 def write_json(rows: Sequence[Row], machine: Machine, file: Path) -> None:

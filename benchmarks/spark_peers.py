@@ -2,7 +2,7 @@
 
 And what Spark takes for the same tables when nothing is searched.
 
-Axes: U users, N items, D dimensions, K list length, F fetched items.
+Axes: U users, N items, D dimensions, K list length, F fetched items, P places of all lists of a batch.
 """
 
 from __future__ import annotations
@@ -80,7 +80,11 @@ def faiss_in_map_in_arrow(spark: SparkSession, users: str, items: str, out: str,
 
 
 def without_search(spark: SparkSession, users: str, items: str, out: str, top_k: int) -> None:
-    """No peer but a floor: users are read as by the others, and random lists of the same size written, as ours are."""
+    """No peer but a floor: users are read as by the others, and random lists of the same size written, as ours are.
+
+    The vectors of items are not read: items are only counted. Scores are multiples of 2^-24, as ours are: other random
+    doubles would hardly compress.
+    """
     num_items = _read(spark, items).count()
 
     def invent(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -88,9 +92,8 @@ def without_search(spark: SparkSession, users: str, items: str, out: str, top_k:
         for batch in batches:
             offsets = pa.array(np.arange(0, batch.num_rows * top_k + 1, top_k, dtype=np.int32))
             items_P = rng.integers(0, num_items, batch.num_rows * top_k, dtype=np.int32)
-            lists = (
-                pa.ListArray.from_arrays(offsets, pa.array(values)) for values in (items_P, rng.random(len(items_P)))
-            )
+            scores_P = rng.random(len(items_P), dtype=np.float32).astype(np.float64)
+            lists = (pa.ListArray.from_arrays(offsets, pa.array(values)) for values in (items_P, scores_P))
             yield pa.RecordBatch.from_arrays([batch.column("user_id"), *lists], ["user_id", "items", "scores"])
 
     columns = "user_id string, items array<int>, scores array<double>"

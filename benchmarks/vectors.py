@@ -19,6 +19,7 @@ import numpy.typing as npt
 from recsys_spark.kernels.grid import GRID_STEPS, Float32Array, snap_to_grid
 
 IntArray = npt.NDArray[np.integer[Any]]
+Float64Array = npt.NDArray[np.float64]
 
 _CLUSTERS: Final = 500
 _SPREAD: Final = 0.8
@@ -54,6 +55,13 @@ def make_world(kind: str, *, num_users: int, num_items: int, dim: int, num_seen:
     return around(users_UD, items_ND, num_seen=num_seen, seed=seed)
 
 
+def make_unsnapped(
+    kind: str, *, num_users: int, num_items: int, dim: int, seed: int = 0
+) -> tuple[Float64Array, Float64Array]:
+    """Users and items of one of UNSNAPPED, of any length: those of `make_world` before they were snapped."""
+    return UNSNAPPED[kind](np.random.default_rng(seed), num_users, num_items, dim)
+
+
 def around(users_UD: Float32Array, items_ND: Float32Array, *, num_seen: int, seed: int = 0) -> World:
     """The world of given vectors: places in random order, `num_seen` random items seen by every user."""
     rng = np.random.default_rng((seed, 1))
@@ -64,28 +72,45 @@ def around(users_UD: Float32Array, items_ND: Float32Array, *, num_seen: int, see
 
 # --- the kinds --------------------------------------------------------------------------------------------------------
 
+Unsnapped = Callable[[np.random.Generator, int, int, int], tuple[Float64Array, Float64Array]]
+"""Draws users [U, D] and items [N, D] for given U, N and D; of any length, on no grid."""
 
-def _random(rng: np.random.Generator, num_users: int, num_items: int, dim: int) -> tuple[Float32Array, Float32Array]:
+Snapped = Callable[[np.random.Generator, int, int, int], tuple[Float32Array, Float32Array]]
+"""The same on the grid."""
+
+
+def _random(rng: np.random.Generator, num_users: int, num_items: int, dim: int) -> tuple[Float64Array, Float64Array]:
     """No structure at all: the best item is hardly better than the hundredth, which is hardest for any bound."""
-    return snap_to_grid(rng.standard_normal((num_users, dim))), snap_to_grid(rng.standard_normal((num_items, dim)))
+    return rng.standard_normal((num_users, dim)), rng.standard_normal((num_items, dim))
 
 
-def _clustered(rng: np.random.Generator, num_users: int, num_items: int, dim: int) -> tuple[Float32Array, Float32Array]:
+def _clustered(rng: np.random.Generator, num_users: int, num_items: int, dim: int) -> tuple[Float64Array, Float64Array]:
     """Users and items around the same centres, like the output of a trained model."""
     centres = snap_to_grid(rng.standard_normal((_CLUSTERS, dim)))
 
-    def members(count: int) -> Float32Array:
+    def members(count: int) -> Float64Array:
         noise = rng.standard_normal((count, dim)) * (_SPREAD / np.sqrt(dim))
-        return snap_to_grid(centres[rng.integers(0, _CLUSTERS, count)] + noise)
+        around_centres: Float64Array = centres[rng.integers(0, _CLUSTERS, count)] + noise
+        return around_centres
 
     return members(num_users), members(num_items)
+
+
+def _snapped(draw: Unsnapped) -> Snapped:
+    def draw_and_snap(
+        rng: np.random.Generator, num_users: int, num_items: int, dim: int
+    ) -> tuple[Float32Array, Float32Array]:
+        users_UD, items_ND = draw(rng, num_users, num_items, dim)
+        return snap_to_grid(users_UD), snap_to_grid(items_ND)
+
+    return draw_and_snap
 
 
 def _many_equal(
     rng: np.random.Generator, num_users: int, num_items: int, dim: int
 ) -> tuple[Float32Array, Float32Array]:
     """Few different items, each many times: only the order of equal scores makes the list."""
-    users_UD, distinct = _random(rng, num_users, min(_DISTINCT, num_items), dim)
+    users_UD, distinct = _snapped(_random)(rng, num_users, min(_DISTINCT, num_items), dim)
     return users_UD, distinct[rng.integers(0, len(distinct), num_items)]
 
 
@@ -99,9 +124,11 @@ def _norms(rng: np.random.Generator, num_users: int, num_items: int, dim: int) -
     return users_UD, items_ND
 
 
-KINDS: Final[dict[str, Callable[[np.random.Generator, int, int, int], tuple[Float32Array, Float32Array]]]] = {
-    "random": _random,
-    "clustered": _clustered,
+UNSNAPPED: Final[dict[str, Unsnapped]] = {"random": _random, "clustered": _clustered}
+"""The kinds whose vectors are snapped once they are drawn, and left so."""
+
+KINDS: Final[dict[str, Snapped]] = {
+    **{kind: _snapped(draw) for kind, draw in UNSNAPPED.items()},
     "many_equal": _many_equal,
     "norms": _norms,
 }

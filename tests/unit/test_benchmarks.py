@@ -1,16 +1,20 @@
 """The bench's own yardsticks: made worlds are what they claim, and the oracle finds a list that is wrong."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmarks import embed_rows
+from benchmarks.measure import best_seconds
 from benchmarks.oracle import Lists, WrongListError, recall, require_exact
 from benchmarks.ours import prepare
+from benchmarks.score_grid import compare, grid_cost
 from benchmarks.score_peers import drop_seen, numpy_partition
-from benchmarks.score_rows import Machine, Row, Size, slopes, verdicts
-from benchmarks.vectors import KINDS, World, make_world
-from recsys_spark.kernels.grid import is_on_grid
+from benchmarks.score_rows import Machine, Row, Size, as_line, slopes, verdicts
+from benchmarks.vectors import KINDS, UNSNAPPED, World, make_unsnapped, make_world
+from recsys_spark.kernels.grid import GRID_STEPS, is_on_grid, snap_to_grid
 
 TOP_K = 10
 
@@ -98,6 +102,33 @@ def test_a_sample_holds_the_first_and_the_last_user():
     assert len(lists.sample(1000).rows_R) == 100
 
 
+# --- what the grid costs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", UNSNAPPED)
+def test_unsnapped_vectors_are_those_of_the_world(kind):
+    users_UD, items_ND = make_unsnapped(kind, num_users=12, num_items=300, dim=16)
+    np.testing.assert_array_equal(snap_to_grid(users_UD), small_world(kind).users_UD)
+    np.testing.assert_array_equal(snap_to_grid(items_ND), small_world(kind).items_ND)
+
+
+def test_the_overlap_counts_shared_items_whatever_their_order():
+    users_UD = np.array([[1.0, 0.0], [0.0, 1.0]])
+    items_ND = np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5], [0.1, 0.9]])
+    others_ND = np.array([[0.8, 0.1], [0.9, 0.2], [0.5, 0.25], [0.1, 0.9]])
+    overlap, difference = compare((users_UD, items_ND), (users_UD, others_ND), top_k=2)
+    assert (overlap, difference) == (1.0, 0.25)
+    others_ND[2, 1] = 0.0
+    assert compare((users_UD, items_ND), (users_UD, others_ND), top_k=2) == (0.75, 0.5)
+
+
+def test_the_grid_costs_a_little():
+    found = grid_cost(Size("random", 60, 500, 16, 10))
+    assert 0.9 < found["recall"] <= 1.0
+    difference = float(found["note"].removeprefix("scores differ by ").removesuffix(" at most"))
+    assert 0 < difference < 2 * np.sqrt(16) / GRID_STEPS
+
+
 # --- peers and rows ---------------------------------------------------------------------------------------------------
 
 
@@ -113,12 +144,44 @@ def test_a_peer_is_measured_by_the_same_oracle():
     assert recall(world, numpy_partition(world, TOP_K)) == 1.0
 
 
+@pytest.mark.parametrize(("enough_s", "num_runs"), [(60.0, 4), (6.0, 2)])
+def test_runs_end_with_their_number_or_with_the_time(monkeypatch, enough_s, num_runs):
+    clock, durations = [0.0], [4.0, 3.0, 2.0, 1.0, 0.5]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def work():
+        clock[0] += durations.pop(0)
+        return 5 - len(durations)
+
+    assert best_seconds(work, max_runs=4, enough_s=enough_s) == (5.0 - num_runs, num_runs)
+
+
 def test_verdicts_hold_ours_against_the_bound_and_the_peers():
     size = Size("random", 20_000, 50_000, 128, 100)
     rows = [Row("kernel", "ours", size, 1, 1.0, 1.2), Row("kernel", "faiss", size, 1, 3.0, 3.6)]
     with_8_bits, without = Machine("a", 2, frozenset({"avx512_vnni"})), Machine("b", 2, frozenset({"avx2"}))
     assert [line.split()[0] for line in verdicts(rows, with_8_bits)] == ["MISSED", "reached"]
     assert [line.split()[0] for line in verdicts(rows, without)] == ["reached", "reached"]
+
+
+def test_a_verdict_on_a_million_items_is_about_memory():
+    million = Row("million", "ours", Size("clustered", 5_000, 1_000_000, 64, 100), 2, 5.0, 9.9, peak_mib=6 * 1024)
+    rows = [million, replace(million, peak_mib=6 * 1024 + 1)]
+    lines = verdicts(rows, Machine("a", 2, frozenset()))
+    assert [line.split()[0] for line in lines] == ["reached", "MISSED"]
+    assert "peak 6,144 MiB" in as_line(million)
+
+
+def test_verdicts_on_embedding_hold_ours_against_the_naive_loop_and_float32():
+    rows = [
+        embed_rows.Row("short: torch, sorted, int8", 2000, 1.0, 5.0, 0.99),
+        embed_rows.Row("short: ours, the kernel with what the probe picks (bfloat16)", 2000, 1.0, 24.0, 0.9998),
+        embed_rows.Row("long: ours, the kernel with what the probe picks (bfloat16)", 400, 1.0, 3.9, 0.9999),
+        embed_rows.Row("job, Delta to Delta: first run", 92_331, 50.0, 60.0),
+    ]
+    lines = embed_rows.verdicts(rows)
+    assert [line.split()[0] for line in lines] == ["reached", "MISSED", "MISSED", "reached"]
+    assert "3.9x as fast as the naive loop (wanted >= 4x)" in lines[2]
 
 
 def test_a_slope_is_the_power_of_the_growth():
