@@ -44,14 +44,14 @@ class Slow(torch.nn.Module):
 
 
 class Batchwise(torch.nn.Module):
-    """An encoder whose vectors depend, a little, on how many texts a batch holds."""
+    """An encoder whose vectors are a little longer in batches of some numbers of texts."""
 
-    def __init__(self, encoder):
+    def __init__(self, encoder, is_longer):
         super().__init__()
-        self.encoder, self.hidden_size = encoder, encoder.hidden_size
+        self.encoder, self.is_longer, self.hidden_size = encoder, is_longer, encoder.hidden_size
 
     def forward(self, token_ids, *others):
-        return self.encoder(token_ids, *others) * (1 + 1e-6 * len(token_ids))
+        return self.encoder(token_ids, *others) * (1 + 1e-6 * self.is_longer(len(token_ids)))
 
 
 def shaken(encoder):
@@ -83,8 +83,12 @@ def test_the_fastest_exact_one_is_picked_and_among_equally_fast_ones_the_nearest
     assert fastest_exact(trials).name == picked
 
 
-def test_one_that_gives_other_bits_in_other_batches_is_not_picked(encoder, texts):
-    tried = [BackEnd("float32", lambda encoder: Slow(encoder, 0.02), always), BackEnd("batchwise", Batchwise, always)]
+@pytest.mark.parametrize("is_longer", [lambda num: num % 2, lambda num: num > 20], ids=["odd", "full"])
+def test_one_that_gives_other_bits_in_other_batches_is_not_picked(encoder, texts, is_longer):
+    tried = [
+        BackEnd("float32", lambda encoder: Slow(encoder, 0.02), always),
+        BackEnd("batchwise", lambda encoder: Batchwise(encoder, is_longer), always),
+    ]
     trials = try_out(encoder, *texts, tried, batch_tokens=512)
     assert [trial.is_steady for trial in trials] == [True, False]
     assert trials[1].min_cosine > MIN_COSINE
