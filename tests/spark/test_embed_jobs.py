@@ -183,7 +183,8 @@ def test_another_model_version_embeds_everything_and_leaves_the_other_slice(worl
 def test_another_back_end_embeds_everything_and_int8_tells_its_loss(world):
     notes = world.embed(embed_items.STAGE, "embed.back_end=int8")["notes"]
     assert notes[0].startswith("texts are encoded by int8, as configured: ")
-    least, mean = map(float, re.search(r"float32 >= ([\d.]+), on average ([\d.]+)$", notes[0]).groups())
+    pattern = r"float32 >= ([\d.]+), ([\d.]+) on average \(cosines of 12 texts\)$"
+    least, mean = map(float, re.search(pattern, notes[0]).groups())
     assert 0.9 < least <= mean <= 1
     assert notes[1] == f"{NUM_ITEMS} embedded, 0 kept, 0 removed"
     items = world.slice(ITEM_EMBEDDINGS)
@@ -197,6 +198,7 @@ def test_auto_stays_with_the_back_end_of_what_stands_and_measures_where_nothing_
     ]  # fmt: skip
     (note, _) = world.embed(embed_items.STAGE, "embed.back_end=auto", force=True)["notes"]
     assert "texts/s, cosine >= " in note and "float32_onednn" in note and "int8" not in note
+    assert note.endswith(" (cosines of 12 texts)")
 
 
 def test_a_back_end_that_is_not_here_names_those_that_are(world):

@@ -54,6 +54,18 @@ class Batchwise(torch.nn.Module):
         return self.encoder(token_ids, *others) * (1 + 1e-6 * self.is_longer(len(token_ids)))
 
 
+class Astray(torch.nn.Module):
+    """An encoder that is wrong about one text."""
+
+    def __init__(self, encoder, token_ids):
+        super().__init__()
+        self.encoder, self.token_ids, self.hidden_size = encoder, torch.from_numpy(token_ids), encoder.hidden_size
+
+    def forward(self, token_ids, *others):
+        is_the_one = (token_ids == self.token_ids).all(dim=1)
+        return torch.where(is_the_one[:, None], 1.0, self.encoder(token_ids, *others))
+
+
 def shaken(encoder):
     """A copy whose every weight is a little off: fast, and wrong."""
     other = copy.deepcopy(encoder)
@@ -79,7 +91,7 @@ def always():
     ],
 )
 def test_the_fastest_exact_one_is_picked_and_among_equally_fast_ones_the_nearest(others, picked):
-    trials = [Trial(name, speed, least, 1.0, True) for name, speed, least in [("float32", 100, 1.0), *others]]
+    trials = [Trial(name, speed, least, 1.0, True, 256) for name, speed, least in [("float32", 100, 1.0), *others]]
     assert fastest_exact(trials).name == picked
 
 
@@ -110,6 +122,14 @@ def test_trials_measure_speed_and_loss_against_the_first(encoder, texts):
     assert trials["fast and wrong"].min_cosine < MIN_COSINE < trials["fast"].min_cosine
     assert trials["fast and wrong"].min_cosine <= trials["fast and wrong"].mean_cosine < 1
     assert fastest_exact(list(trials.values())).name == "fast"
+
+
+def test_the_cosines_are_of_all_texts_though_one_batch_is_timed(encoder, texts):
+    wrong_about_the_last = BackEnd("astray", lambda encoder: Astray(encoder, texts[0][-1]), always)
+    assert texts[1][:-1].sum() > 512
+    trials = try_out(encoder, *texts, [BACK_ENDS[0], wrong_about_the_last], batch_tokens=512)
+    assert [trial.num_texts for trial in trials] == [48, 48]
+    assert trials[1].min_cosine < 0.9 < trials[1].mean_cosine
 
 
 def test_every_back_end_of_this_machine_is_near_float32_and_int8_is_the_only_one_below_the_bar(encoder, texts):
