@@ -61,7 +61,7 @@ def choose_back_end(
     exact, named = _try_on_texts(item_text, [here[FLOAT32], here[wanted]], model_name, batch_tokens)
     faster = f"{named.texts_per_second / exact.texts_per_second:.1f} times as fast"
     loss = f"cosine with {FLOAT32} >= {named.min_cosine:.5f}, {named.mean_cosine:.5f} on average"
-    found = f"{faster}, {loss} (cosines of {named.num_texts} texts)"
+    found = f"{faster}, {loss}{named.warning} (cosines of {named.num_texts} texts)"
     return Choice(wanted, f"texts are encoded by {wanted}, as configured: {found}")
 
 

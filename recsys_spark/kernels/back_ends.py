@@ -81,9 +81,13 @@ class Trial:
     num_texts: int
     """Texts that the cosines are of."""
 
+    @property
+    def warning(self) -> str:
+        """What a note about the back end ends with: empty, or that it is not steady."""
+        return "" if self.is_steady else ", other bits in other batches"
+
     def __str__(self) -> str:
-        unsteady = "" if self.is_steady else ", other bits in other batches"
-        return f"{self.name} {self.texts_per_second:,.0f} texts/s, cosine >= {self.min_cosine:.5f}{unsteady}"
+        return f"{self.name} {self.texts_per_second:,.0f} texts/s, cosine >= {self.min_cosine:.5f}{self.warning}"
 
 
 def available(back_ends: Sequence[BackEnd]) -> list[BackEnd]:

@@ -12,7 +12,9 @@ import torch
 from pyspark.sql import functions as F
 
 from jobs import embed_items, embed_users
+from recsys_spark.bridges import probe
 from recsys_spark.errors import RecsysError
+from recsys_spark.kernels.back_ends import Trial
 from recsys_spark.kernels.checkpoint import save_model
 from recsys_spark.models import RunModel, name_maker
 from recsys_spark.runner import run_stage
@@ -190,6 +192,13 @@ def test_another_back_end_embeds_everything_and_int8_tells_its_loss(world):
     items = world.slice(ITEM_EMBEDDINGS)
     assert {row["back_end"] for row in items.values()} == {"int8"}
     assert world.embed(embed_items.STAGE, "embed.back_end=auto")["notes"][1].startswith(f"{NUM_ITEMS} embedded")
+
+
+def test_a_named_back_end_that_is_not_steady_is_told_of(world, monkeypatch):
+    unsteady = Trial("int8", 300.0, 0.99, 0.995, is_steady=False, num_texts=12)
+    monkeypatch.setattr(probe, "try_out", lambda *_, **__: [Trial("float32", 100.0, 1.0, 1.0, True, 12), unsteady])
+    (note, _) = world.embed(embed_items.STAGE, "embed.back_end=int8")["notes"]
+    assert note.endswith("0.99500 on average, other bits in other batches (cosines of 12 texts)")
 
 
 def test_auto_stays_with_the_back_end_of_what_stands_and_measures_where_nothing_does(world):
