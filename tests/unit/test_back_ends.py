@@ -31,6 +31,12 @@ def texts():
     return Tokenizer(ENCODER, 24)([" ".join(rng.choice(WORDS, 1 + row % 17)) for row in range(48)])
 
 
+@pytest.fixture(scope="module")
+def trials(encoder, texts):
+    """The trial of every back end of this machine."""
+    return {trial.name: trial for trial in try_out(encoder, *texts, available(BACK_ENDS), batch_tokens=512)}
+
+
 class Slow(torch.nn.Module):
     """An encoder that takes its time before it does what another one does."""
 
@@ -132,19 +138,19 @@ def test_the_cosines_are_of_all_texts_though_one_batch_is_timed(encoder, texts):
     assert trials[1].min_cosine < 0.9 < trials[1].mean_cosine
 
 
-def test_every_back_end_of_this_machine_is_near_float32_and_int8_is_the_only_one_below_the_bar(encoder, texts):
-    trials = try_out(encoder, *texts, available(BACK_ENDS), batch_tokens=512)
-    assert trials[0].name == "float32"
-    for trial in trials:
+def test_every_back_end_of_this_machine_is_near_float32_and_int8_is_the_only_one_below_the_bar(trials):
+    """The least cosine of int8 was 0.9957 on AMD EPYC, and 0.98966 on an Intel processor with AMX."""
+    assert next(iter(trials)) == "float32"
+    for trial in trials.values():
         assert (0.98 if trial.name == "int8" else MIN_COSINE) <= trial.min_cosine <= trial.mean_cosine < 1 + 1e-6
     assert [back_end.name for back_end in BACK_ENDS if not back_end.by_itself] == ["int8"]
 
 
 @pytest.mark.parametrize("back_end", available(BACK_ENDS), ids=lambda back_end: back_end.name)
 @pytest.mark.parametrize("num_texts", [1, 2, 7, 30])
-def test_a_text_has_the_same_bits_whatever_stands_beside_it(encoder, texts, back_end, num_texts):
-    if back_end.name != "float32" and not try_out(encoder, *texts, [back_end], batch_tokens=512)[0].is_steady:
-        pytest.skip(f"{back_end.name} is not steady on this processor, and is not picked (float32_onednn on Intel AMX)")
+def test_a_text_has_the_same_bits_whatever_stands_beside_it(encoder, texts, trials, back_end, num_texts):
+    if back_end.name == "float32_onednn" and not trials[back_end.name].is_steady:
+        pytest.skip("oneDNN's float32 is not steady on this processor (Intel AMX), and is not picked")
     prepared = back_end.prepare(encoder)
     token_ids, lengths = texts
     together = back_end.encode(prepared, token_ids, lengths, batch_tokens=512)
