@@ -196,9 +196,16 @@ def test_another_back_end_embeds_everything_and_int8_tells_its_loss(world):
 
 def test_a_named_back_end_that_is_not_steady_is_told_of(world, monkeypatch):
     unsteady = Trial("int8", 300.0, 0.99, 0.995, is_steady=False, num_texts=12)
-    monkeypatch.setattr(probe, "try_out", lambda *_, **__: [Trial("float32", 100.0, 1.0, 1.0, True, 12), unsteady])
+    monkeypatch.setattr(probe, "_try_on_texts", lambda *_: [Trial("float32", 100.0, 1.0, 1.0, True, 12), unsteady])
     (note, _) = world.embed(embed_items.STAGE, "embed.back_end=int8")["notes"]
     assert note.endswith("0.99500 on average, other bits in other batches (cosines of 12 texts)")
+
+
+def test_a_worker_measures_not_the_driver(world, monkeypatch):
+    for name in ("available", "try_out", "open_model"):
+        monkeypatch.delattr(probe, name)
+    notes = world.embed(embed_items.STAGE, "embed.back_end=int8")["notes"]
+    assert notes[0].startswith("texts are encoded by int8, as configured: ")
 
 
 def test_auto_stays_with_the_back_end_of_what_stands_and_measures_where_nothing_does(world):
@@ -211,7 +218,7 @@ def test_auto_stays_with_the_back_end_of_what_stands_and_measures_where_nothing_
 
 
 def test_a_back_end_that_is_not_here_names_those_that_are(world):
-    with pytest.raises(RecsysError, match=r"embed.back_end: wanted auto, or what this processor can do: float32, .*"):
+    with pytest.raises(RecsysError, match=r"embed.back_end: wanted auto, or what a worker can do: float32, .*"):
         world.embed(embed_items.STAGE, "embed.back_end=cuda_float16")
     with pytest.raises(RecsysError, match=r"embed.back_end: wanted 'auto', 'float32', .*'cuda_float16'"):
         config_of(world.store.root, "embed.back_end=int4")
