@@ -38,6 +38,9 @@ _AS_FAST: Final = 0.9
 _FEW_TEXTS: Final = (1, 7)
 """Numbers of texts that are encoded apart from the sample: libraries take other kernels for matrices of few rows."""
 
+_REPEATED_TEXTS: Final = 7
+"""Most texts that a full batch of one length is made of: the sample's batches may be too small for its kernels."""
+
 FLOAT32: Final = "float32"
 _CPU, _CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -75,10 +78,16 @@ class Trial:
     mean_cosine: float
     is_steady: bool
     """Whether texts have the same bits whatever stands beside them, so that what is embedded later equals the rest."""
+    num_texts: int
+    """Texts that the cosines are of."""
+
+    @property
+    def warning(self) -> str:
+        """What a note about the back end ends with: empty, or that it is not steady."""
+        return "" if self.is_steady else ", other bits in other batches"
 
     def __str__(self) -> str:
-        unsteady = "" if self.is_steady else ", other bits in other batches"
-        return f"{self.name} {self.texts_per_second:,.0f} texts/s, cosine >= {self.min_cosine:.5f}{unsteady}"
+        return f"{self.name} {self.texts_per_second:,.0f} texts/s, cosine >= {self.min_cosine:.5f}{self.warning}"
 
 
 def available(back_ends: Sequence[BackEnd]) -> list[BackEnd]:
@@ -94,35 +103,50 @@ def try_out(
     *,
     batch_tokens: int,
 ) -> list[Trial]:
-    """Encode the sample three times with each back end, in one thread as a worker does; the first is the measure.
+    """Encode the sample with each back end, in one thread as a worker does; the first is the measure.
 
-    The fastest pass counts: the first one also makes oneDNN's kernels, and others work on the machine too.
+    As many of the first texts as one batch has tokens for are encoded three times, and the fastest pass counts: the
+    first one also makes oneDNN's kernels, and others work on the machine too. The rest are encoded once, for their
+    cosines.
     """
+    num_timed = max(1, int(np.searchsorted(np.cumsum(lengths_N), batch_tokens, side="right")))
+    all_rows = np.arange(len(lengths_N))
+    timed, rest = all_rows[:num_timed], all_rows[num_timed:]
+    apart = [*(all_rows[:num] for num in _FEW_TEXTS), _full_batch(lengths_N, batch_tokens)]
     trials: list[Trial] = []
     exact: npt.NDArray[np.float32] | None = None
+
+    def encode(back_end: BackEnd, prepared: TextEncoder, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        return back_end.encode(prepared, token_ids_NT[rows], lengths_N[rows], batch_tokens=batch_tokens)
+
     with _one_thread():
         for back_end in back_ends:
             prepared, seconds = back_end.prepare(encoder), []
             for _ in range(3):
                 started = time.perf_counter()
-                vectors = back_end.encode(prepared, token_ids_NT, lengths_N, batch_tokens=batch_tokens)
+                timed_vectors = encode(back_end, prepared, timed)
                 seconds.append(time.perf_counter() - started)
-            few = [
-                back_end.encode(prepared, token_ids_NT[:num], lengths_N[:num], batch_tokens=batch_tokens)
-                for num in _FEW_TEXTS
-            ]
+            vectors = np.concatenate([timed_vectors, encode(back_end, prepared, rest)])
             exact = vectors if exact is None else exact
             cosines = row_cosines(vectors, exact)
             trials.append(
                 Trial(
                     back_end.name,
-                    texts_per_second=len(vectors) / min(seconds),
+                    texts_per_second=len(timed) / min(seconds),
                     min_cosine=float(cosines.min()),
                     mean_cosine=float(cosines.mean()),
-                    is_steady=all(np.array_equal(apart, vectors[: len(apart)]) for apart in few),
+                    is_steady=all(np.array_equal(encode(back_end, prepared, rows), vectors[rows]) for rows in apart),
+                    num_texts=len(vectors),
                 )
             )
     return trials
+
+
+def _full_batch(lengths_N: npt.NDArray[np.int32], batch_tokens: int) -> npt.NDArray[np.intp]:
+    """Row numbers of the first texts of the commonest length, over again until they fill a batch."""
+    length = int(np.bincount(lengths_N).argmax())
+    rows = np.flatnonzero(lengths_N == length)[:_REPEATED_TEXTS]
+    return np.resize(rows, max(1, batch_tokens // length))
 
 
 def fastest_exact(trials: Sequence[Trial]) -> Trial:

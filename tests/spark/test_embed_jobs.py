@@ -12,7 +12,9 @@ import torch
 from pyspark.sql import functions as F
 
 from jobs import embed_items, embed_users
+from recsys_spark.bridges import probe
 from recsys_spark.errors import RecsysError
+from recsys_spark.kernels.back_ends import Trial
 from recsys_spark.kernels.checkpoint import save_model
 from recsys_spark.models import RunModel, name_maker
 from recsys_spark.runner import run_stage
@@ -183,12 +185,27 @@ def test_another_model_version_embeds_everything_and_leaves_the_other_slice(worl
 def test_another_back_end_embeds_everything_and_int8_tells_its_loss(world):
     notes = world.embed(embed_items.STAGE, "embed.back_end=int8")["notes"]
     assert notes[0].startswith("texts are encoded by int8, as configured: ")
-    least, mean = map(float, re.search(r"float32 >= ([\d.]+), on average ([\d.]+)$", notes[0]).groups())
+    pattern = r"float32 >= ([\d.]+), ([\d.]+) on average \(cosines of 12 texts\)$"
+    least, mean = map(float, re.search(pattern, notes[0]).groups())
     assert 0.9 < least <= mean <= 1
     assert notes[1] == f"{NUM_ITEMS} embedded, 0 kept, 0 removed"
     items = world.slice(ITEM_EMBEDDINGS)
     assert {row["back_end"] for row in items.values()} == {"int8"}
     assert world.embed(embed_items.STAGE, "embed.back_end=auto")["notes"][1].startswith(f"{NUM_ITEMS} embedded")
+
+
+def test_a_named_back_end_that_is_not_steady_is_told_of(world, monkeypatch):
+    unsteady = Trial("int8", 300.0, 0.99, 0.995, is_steady=False, num_texts=12)
+    monkeypatch.setattr(probe, "_try_on_texts", lambda *_: [Trial("float32", 100.0, 1.0, 1.0, True, 12), unsteady])
+    (note, _) = world.embed(embed_items.STAGE, "embed.back_end=int8")["notes"]
+    assert note.endswith("0.99500 on average, other bits in other batches (cosines of 12 texts)")
+
+
+def test_a_worker_measures_not_the_driver(world, monkeypatch):
+    for name in ("available", "try_out", "open_model"):
+        monkeypatch.delattr(probe, name)
+    notes = world.embed(embed_items.STAGE, "embed.back_end=int8")["notes"]
+    assert notes[0].startswith("texts are encoded by int8, as configured: ")
 
 
 def test_auto_stays_with_the_back_end_of_what_stands_and_measures_where_nothing_does(world):
@@ -197,10 +214,11 @@ def test_auto_stays_with_the_back_end_of_what_stands_and_measures_where_nothing_
     ]  # fmt: skip
     (note, _) = world.embed(embed_items.STAGE, "embed.back_end=auto", force=True)["notes"]
     assert "texts/s, cosine >= " in note and "float32_onednn" in note and "int8" not in note
+    assert note.endswith(" (cosines of 12 texts)")
 
 
 def test_a_back_end_that_is_not_here_names_those_that_are(world):
-    with pytest.raises(RecsysError, match=r"embed.back_end: wanted auto, or what this processor can do: float32, .*"):
+    with pytest.raises(RecsysError, match=r"embed.back_end: wanted auto, or what a worker can do: float32, .*"):
         world.embed(embed_items.STAGE, "embed.back_end=cuda_float16")
     with pytest.raises(RecsysError, match=r"embed.back_end: wanted 'auto', 'float32', .*'cuda_float16'"):
         config_of(world.store.root, "embed.back_end=int4")

@@ -31,6 +31,12 @@ def texts():
     return Tokenizer(ENCODER, 24)([" ".join(rng.choice(WORDS, 1 + row % 17)) for row in range(48)])
 
 
+@pytest.fixture(scope="module")
+def trials(encoder, texts):
+    """The trial of every back end of this machine."""
+    return {trial.name: trial for trial in try_out(encoder, *texts, available(BACK_ENDS), batch_tokens=512)}
+
+
 class Slow(torch.nn.Module):
     """An encoder that takes its time before it does what another one does."""
 
@@ -44,14 +50,26 @@ class Slow(torch.nn.Module):
 
 
 class Batchwise(torch.nn.Module):
-    """An encoder whose vectors depend, a little, on how many texts a batch holds."""
+    """An encoder whose vectors are a little longer in batches of some numbers of texts."""
 
-    def __init__(self, encoder):
+    def __init__(self, encoder, is_longer):
         super().__init__()
-        self.encoder, self.hidden_size = encoder, encoder.hidden_size
+        self.encoder, self.is_longer, self.hidden_size = encoder, is_longer, encoder.hidden_size
 
     def forward(self, token_ids, *others):
-        return self.encoder(token_ids, *others) * (1 + 1e-6 * len(token_ids))
+        return self.encoder(token_ids, *others) * (1 + 1e-6 * self.is_longer(len(token_ids)))
+
+
+class Astray(torch.nn.Module):
+    """An encoder that is wrong about one text."""
+
+    def __init__(self, encoder, token_ids):
+        super().__init__()
+        self.encoder, self.token_ids, self.hidden_size = encoder, torch.from_numpy(token_ids), encoder.hidden_size
+
+    def forward(self, token_ids, *others):
+        is_the_one = (token_ids == self.token_ids).all(dim=1)
+        return torch.where(is_the_one[:, None], 1.0, self.encoder(token_ids, *others))
 
 
 def shaken(encoder):
@@ -79,12 +97,16 @@ def always():
     ],
 )
 def test_the_fastest_exact_one_is_picked_and_among_equally_fast_ones_the_nearest(others, picked):
-    trials = [Trial(name, speed, least, 1.0, True) for name, speed, least in [("float32", 100, 1.0), *others]]
+    trials = [Trial(name, speed, least, 1.0, True, 256) for name, speed, least in [("float32", 100, 1.0), *others]]
     assert fastest_exact(trials).name == picked
 
 
-def test_one_that_gives_other_bits_in_other_batches_is_not_picked(encoder, texts):
-    tried = [BackEnd("float32", lambda encoder: Slow(encoder, 0.02), always), BackEnd("batchwise", Batchwise, always)]
+@pytest.mark.parametrize("is_longer", [lambda num: num % 2, lambda num: num > 20], ids=["odd", "full"])
+def test_one_that_gives_other_bits_in_other_batches_is_not_picked(encoder, texts, is_longer):
+    tried = [
+        BackEnd("float32", lambda encoder: Slow(encoder, 0.02), always),
+        BackEnd("batchwise", lambda encoder: Batchwise(encoder, is_longer), always),
+    ]
     trials = try_out(encoder, *texts, tried, batch_tokens=512)
     assert [trial.is_steady for trial in trials] == [True, False]
     assert trials[1].min_cosine > MIN_COSINE
@@ -108,19 +130,27 @@ def test_trials_measure_speed_and_loss_against_the_first(encoder, texts):
     assert fastest_exact(list(trials.values())).name == "fast"
 
 
-def test_every_back_end_of_this_machine_is_near_float32_and_int8_is_the_only_one_below_the_bar(encoder, texts):
-    trials = try_out(encoder, *texts, available(BACK_ENDS), batch_tokens=512)
-    assert trials[0].name == "float32"
-    for trial in trials:
+def test_the_cosines_are_of_all_texts_though_one_batch_is_timed(encoder, texts):
+    wrong_about_the_last = BackEnd("astray", lambda encoder: Astray(encoder, texts[0][-1]), always)
+    assert texts[1][:-1].sum() > 512
+    trials = try_out(encoder, *texts, [BACK_ENDS[0], wrong_about_the_last], batch_tokens=512)
+    assert [trial.num_texts for trial in trials] == [48, 48]
+    assert trials[1].min_cosine < 0.9 < trials[1].mean_cosine
+
+
+def test_every_back_end_of_this_machine_is_near_float32_and_int8_is_the_only_one_below_the_bar(trials):
+    """The least cosine of int8 was 0.9957 on AMD EPYC, and 0.98966 on an Intel processor with AMX."""
+    assert next(iter(trials)) == "float32"
+    for trial in trials.values():
         assert (0.98 if trial.name == "int8" else MIN_COSINE) <= trial.min_cosine <= trial.mean_cosine < 1 + 1e-6
     assert [back_end.name for back_end in BACK_ENDS if not back_end.by_itself] == ["int8"]
 
 
 @pytest.mark.parametrize("back_end", available(BACK_ENDS), ids=lambda back_end: back_end.name)
 @pytest.mark.parametrize("num_texts", [1, 2, 7, 30])
-def test_a_text_has_the_same_bits_whatever_stands_beside_it(encoder, texts, back_end, num_texts):
-    if back_end.name != "float32" and not try_out(encoder, *texts, [back_end], batch_tokens=512)[0].is_steady:
-        pytest.skip(f"{back_end.name} is not steady on this processor, and is not picked (float32_onednn on Intel AMX)")
+def test_a_text_has_the_same_bits_whatever_stands_beside_it(encoder, texts, trials, back_end, num_texts):
+    if back_end.name == "float32_onednn" and not trials[back_end.name].is_steady:
+        pytest.skip("oneDNN's float32 is not steady on this processor (Intel AMX), and is not picked")
     prepared = back_end.prepare(encoder)
     token_ids, lengths = texts
     together = back_end.encode(prepared, token_ids, lengths, batch_tokens=512)
