@@ -137,7 +137,8 @@ def test_listed_items_are_rows_with_their_ids(spark, items):
 
 
 def test_the_columns_are_those_of_candidates(spark, items):
-    scored = score(spark, items).withColumns({"run_id": F.lit("r"), "model_version": F.lit("3")})
+    others = {"run_id": F.lit("r"), "model_version": F.lit("3"), "rules_hash": F.lit("h")}
+    scored = score(spark, items).withColumns(others)
     assert CANDIDATES.select(scored).columns == CANDIDATES.column_names
 
 
