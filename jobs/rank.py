@@ -6,7 +6,7 @@ import sys
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.rules import load_rules, rule_and_pin_files
+from recsys_spark.rules import load_rules, require_same_rules, rule_and_pin_files
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS, ITEM_GROUPS, ITEM_INDEX, ITEMS, RECOMMENDATIONS
 from recsys_spark.tables.store import first_row
@@ -21,6 +21,7 @@ from recsys_spark.transforms.rules import allowed_pairs
 def run(context: Context) -> None:
     settings, run_id = context.config.rank, context.config.run.id
     as_of, event_types = context.config.split.test_start, context.config.split.target_event_types
+    require_same_rules(context, ITEM_GROUPS, CANDIDATES)
     rules = load_rules(context.spark, context.config.rules, list_size=settings.list_size)
     items = context.read(ITEMS)
     candidates = context.read_slice(CANDIDATES, run_id=run_id, split="test")
@@ -33,12 +34,11 @@ def run(context: Context) -> None:
     blended = blend_candidates(towers, history, weight, as_of=as_of)
     groups = context.read_slice(ITEM_GROUPS, can_be_empty=True, run_id=run_id)
     ranked = rank_lists(blended, candidates, own, items, groups, rules, as_of=as_of, list_size=settings.list_size)
-    why = reason(as_of=as_of, event_types=event_types)
     context.replace(
         RECOMMENDATIONS,
         ranked.withColumns(
             {
-                c.REASON: why,
+                c.REASON: reason(as_of=as_of, event_types=event_types),
                 c.AS_OF: F.lit(as_of),
                 c.MODEL_VERSION: F.lit(first_row(candidates)[c.MODEL_VERSION]),
                 c.MADE_FROM: F.lit(json.dumps(context.inputs, sort_keys=True)),

@@ -9,6 +9,7 @@ from recsys_spark.bridges.rule_store import RuleTables
 from recsys_spark.bridges.score import require_top_k_fits, score_pairs
 from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.models import find_model
+from recsys_spark.rules import SECTIONS, hash_rules, require_same_rules
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables import catalog as t
 from recsys_spark.tables.store import first_row
@@ -19,6 +20,7 @@ from recsys_spark.transforms.users import with_seen_items
 
 def run(context: Context) -> None:
     settings, caps, run_id = context.config.score, context.config.rules.caps, context.config.run.id
+    require_same_rules(context, t.USER_RULES, t.SEGMENTS, t.ITEM_GROUPS)
     model = find_model(context.read_slice(t.MODELS, run_id=run_id))
     items = context.snapshot(t.ITEM_EMBEDDINGS, model_version=model.version)
     require_top_k_fits(settings.top_k, items.rows)
@@ -26,10 +28,8 @@ def run(context: Context) -> None:
     groups = context.snapshot(t.ITEM_GROUPS, can_be_empty=True, run_id=run_id)
     vectors = context.read_slice(t.USER_EMBEDDINGS, model_version=model.version)
     dim, num_rules = len(first_row(vectors)[c.EMBEDDING]), len(context.config.seen_rules)
-    need = Need(
-        items.rows, dim, settings.top_k, num_rules, num_segments=segments.rows, num_caps=len(caps),
-        is_checked=settings.checked_share > 0,
-    )  # fmt: skip
+    is_checked = settings.checked_share > 0
+    need = Need(items.rows, dim, settings.top_k, num_rules, segments.rows, len(caps), is_checked)
     need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
     chosen = of_types(context.read(t.EVENTS), context.config.split.target_event_types)
     users = with_seen_items(vectors, number_events(chosen, context.read(t.ITEM_INDEX)))
@@ -39,7 +39,8 @@ def run(context: Context) -> None:
         seen_rules=context.config.seen_rules, alpha=model.alpha, offset_b=model.offset_b,
         user_block=settings.user_block, checked_share=settings.checked_share,
     )  # fmt: skip
-    context.replace(t.CANDIDATES, candidates.withColumn(c.MODEL_VERSION, F.lit(model.version)))
+    made_with = {c.MODEL_VERSION: F.lit(model.version), c.RULES_HASH: F.lit(hash_rules(context.config))}
+    context.replace(t.CANDIDATES, candidates.withColumns(made_with))
     num_short = context.written(t.CANDIDATES).where(F.col(c.SHORTFALL).isNotNull()).count()
     context.note_count(num_short, f"lists have fewer than {settings.top_k} items: CANDIDATES.shortfall says why")
 
@@ -52,7 +53,7 @@ STAGE = Stage(
     run=run,
     reads=READS,
     writes=(t.CANDIDATES,),
-    sections=("run.id", "score", "seen_rules", "rules.caps", "split.target_event_types"),
+    sections=("run.id", "score", "seen_rules", *SECTIONS, "split.target_event_types"),
 )
 
 if __name__ == "__main__":

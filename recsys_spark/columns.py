@@ -68,6 +68,7 @@ BARRED_BY: Final = "barred_by"
 BLOCKED: Final = "blocked"
 GROUPS: Final = "groups"
 POSITION: Final = "position"
+RULES_HASH: Final = "rules_hash"
 
 # lists
 RUN_ID: Final = "run_id"

@@ -16,7 +16,10 @@ from recsys_spark import columns as c
 from recsys_spark.config import Config
 from recsys_spark.config.sections import RulesConfig, RuleTableConfig
 from recsys_spark.errors import problem
-from recsys_spark.tables.catalog import ITEMS
+from recsys_spark.lineage import fingerprint
+from recsys_spark.runner import Context
+from recsys_spark.tables.catalog import ITEM_GROUPS, ITEMS
+from recsys_spark.tables.contract import Table
 from recsys_spark.tables.source import MALFORMED, list_files, own_columns, read_source, require_columns
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.ingest import trim_text
@@ -26,9 +29,7 @@ _IDS: Final = (c.USER_ID, c.ITEM_ID)
 _TEXT_FORMATS: Final = ("csv", "tsv", "jsonl")
 _OF_NOW: Final = re.compile(r"\b(now|current_\w+|curdate|localtimestamp|unix_timestamp)\b", re.IGNORECASE)
 
-SECTIONS: Final = tuple(
-    f"rules.{name}" for name in ("item_tables", "user_tables", "conditions", "caps", "blocked", "max_segments")
-)
+SECTIONS: Final = tuple(f"rules.{name}" for name in ("item_tables", "user_tables", "conditions", "caps", "blocked"))
 """What decides which items may be listed for whom: all but pins, which only the final lists know."""
 
 
@@ -62,6 +63,26 @@ def load_rules(spark: SparkSession, config: RulesConfig, *, list_size: int) -> R
     _require_own_columns(tables)
     _require_sql(spark, rules)
     return rules
+
+
+def hash_rules(config: Config) -> str:
+    """A hash of SECTIONS as the configuration has them."""
+    return fingerprint([config.section(path) for path in SECTIONS])
+
+
+def require_same_rules(context: Context, *tables: Table) -> None:
+    """Raise the typed error when the run's rows of a table were made under other rules than the configuration's, or
+    there are none. ITEM_GROUPS is looked at by caps alone."""
+    config = context.config
+    for table in tables if config.rules.caps else [table for table in tables if table is not ITEM_GROUPS]:
+        rows = context.read_slice(table, run_id=config.run.id)
+        if not rows.where(F.col(c.RULES_HASH) != hash_rules(config)).isEmpty():
+            raise problem(
+                f"table {table.name}",
+                wanted="rows made under the rules of the configuration",
+                found="rows made under other rules",
+                do=f"Run {table.written_by} again with the same configuration.",
+            )
 
 
 def require_few_segments(segments: DataFrame, *, max_segments: int) -> None:

@@ -72,10 +72,11 @@ def _template(spark: SparkSession) -> str:
     similar = {"both": ([1, 2], [0.75, 0.5]), "text": ([4], [0.25]), "behaviour": ([], [])}
     put(t.SIMILAR_ITEMS, [("1", kind, "a", *lists) for kind, lists in similar.items()], model_version="1")
     put(t.SIMILAR_USERS, [("1", "u1", ["u2", "u9"], [0.75, 0.5])], model_version="1")
-    put(t.USER_RULES, [("main", "test", "u1", 7, [])], run_id="main")
-    put(t.SEGMENTS, [("main", 7, TEST_START, "{}", [(0, 63)], {})], run_id="main")
+    put(t.USER_RULES, [("main", "test", "u1", 7, [], "r")], run_id="main")
+    put(t.SEGMENTS, [("main", 7, TEST_START, "{}", [(0, 63)], {}, "r")], run_id="main")
     put(t.ITEM_GROUPS, [], run_id="main")
-    put(t.CANDIDATES, [("main", "test", "keep", "u1", [0], [-2.5], "1 of 3: of 9 items 8 blocked", "1")], run_id="main")
+    short = "1 of 3: of 9 items 8 blocked"
+    put(t.CANDIDATES, [("main", "test", "keep", "u1", [0], [-2.5], short, "1", "r")], run_id="main")
     put(t.BLENDS, [("main", 0.0, 0.30, 3), ("main", 0.2, 0.35, 3)], run_id="main")
     put(t.RECOMMENDATIONS, _lists("main"), run_id="main")
     put(t.RECOMMENDATIONS, [(*_lists("other")[0][:4], "d", *_lists("other")[0][5:])], run_id="other")

@@ -21,6 +21,7 @@ _SEEN_RULE = Column(
     "keep: any item; drop: only items the user had not had before; drop for N days: not in the N days before",
 )
 _SEGMENT = Column(c.SEGMENT, "bigint", "users whom the rules' conditions do not tell apart, as of one cut-off")
+_RULES_HASH = Column(c.RULES_HASH, "string", "hash of the configuration's rules (but pins) that the row was made under")
 _RANK = Column(c.RANK, "int", "1 is the best; score descending, then item_id ascending, pinned items aside")
 _EMBEDDING = Column(c.EMBEDDING, "array<float>", "unit vector, on the grid that makes dot products exact")
 _INPUT_HASH = Column(c.INPUT_HASH, "string", "hash of what the vector was computed from: another hash, another vector")
@@ -213,6 +214,7 @@ USER_RULES: Final = Table(
         _USER_ID,
         _SEGMENT,
         Column(c.BLOCKED, "array<int>", "item_idx of the items that are never listed for the user"),
+        _RULES_HASH,
     ),
     key=(c.RUN_ID, c.SPLIT, c.USER_ID),
     written_by="jobs/apply_rules.py",
@@ -234,6 +236,7 @@ SEGMENTS: Final = Table(
             "in any order: bit i (0 is the lowest) of word w is set when item_idx 64 w + i is allowed",
         ),
         Column(c.BARRED_BY, "map<string,bigint>", "condition -> items it is not true for"),
+        _RULES_HASH,
     ),
     key=(c.RUN_ID, c.SEGMENT),
     written_by="jobs/apply_rules.py",
@@ -249,6 +252,7 @@ ITEM_GROUPS: Final = Table(
         _ITEM_ID,
         _ITEM_IDX,
         Column(c.GROUPS, "array<bigint>", "for each of `rules.caps` a hash of the item's value, null for none"),
+        _RULES_HASH,
     ),
     key=(c.RUN_ID, c.ITEM_ID),
     written_by="jobs/apply_rules.py",
@@ -268,6 +272,7 @@ CANDIDATES: Final = Table(
         Column(c.SCORES, "array<double>", "their alpha * cosine + offset_b: logs of shares of the probability"),
         Column(c.SHORTFALL, "string", "why there are fewer than `score.top_k`, with numbers; null for a full list"),
         _MODEL_VERSION,
+        _RULES_HASH,
     ),
     key=(c.RUN_ID, c.SPLIT, c.SEEN_RULE, c.USER_ID),
     written_by="jobs/score.py",

@@ -27,6 +27,12 @@ NOTHING: Final = "nothing"
 WORD_ITEMS: Final = 64
 """Items of a word of SEGMENTS.allowed."""
 
+_EXACT_JSON: Final = {
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+"""Spark writes timestamps to milliseconds unless it is told otherwise; all else it writes to the last digit."""
+
 _WORD: Final = "word"
 _BITS: Final = "bits"
 
@@ -77,7 +83,7 @@ def number_segments(users: DataFrame, rules: Rules) -> DataFrame:
     as_of. The struct itself would not do: Spark's hash passes over nulls, so (null, x) and (x, null) would be one.
     """
     described = describe_users(users.select(c.USER_ID, c.SPLIT, c.AS_OF), rules)
-    with_facts = described.withColumn(c.USER_FACTS, F.to_json(USER))
+    with_facts = described.withColumn(c.USER_FACTS, F.to_json(USER, _EXACT_JSON))
     return with_facts.withColumn(c.SEGMENT, F.xxhash64(c.AS_OF, c.USER_FACTS))
 
 
@@ -134,7 +140,8 @@ def group_items(items: DataFrame, index: DataFrame, rules: Rules) -> DataFrame:
     """item_id, item_idx and groups (as in ITEM_GROUPS) of each item; no rows without caps."""
     described = describe_items(items, rules).join(index, on=[c.ITEM_ID], how="inner")
     values = [F.expr(sql) for sql in rules.caps]
-    hashes = [F.when(value.isNotNull(), F.xxhash64(F.to_json(F.struct(value.alias("value"))))) for value in values]
+    texts = [F.to_json(F.struct(value.alias("value")), _EXACT_JSON) for value in values]
+    hashes = [F.when(value.isNotNull(), F.xxhash64(text)) for value, text in zip(values, texts, strict=True)]
     groups = F.array(*hashes).cast("array<bigint>")
     return described.where(F.lit(bool(rules.caps))).select(c.ITEM_ID, c.ITEM_IDX, groups.alias(c.GROUPS))
 

@@ -118,6 +118,38 @@ def test_facts_that_are_null_in_other_places_are_other_segments(spark, users):
     assert len({row.segment for row in facts}) == 3
 
 
+NEIGHBOURS = {
+    "timestamp": ("timestamp'2020-05-01 10:00:00.123456'", "timestamp'2020-05-01 10:00:00.123457'"),
+    "early": ("timestamp'1950-05-01 10:00:00.000001'", "timestamp'1950-05-01 10:00:00'"),
+    "no zone": ("timestamp_ntz'2020-05-01 10:00:00.000001'", "timestamp_ntz'2020-05-01 10:00:00.000002'"),
+    "inside": ("array(timestamp'2020-05-01 10:00:00.000001')", "array(timestamp'2020-05-01 10:00:00.000002')"),
+    "interval": ("interval '0.000001' second", "interval '0.000002' second"),
+    "date": ("date'1950-05-01'", "date'-1950-05-01'"),
+    "decimal": ("100000000000000000000.000000000000001BD", "100000000000000000000.000000000000002BD"),
+    "bigint": ("9007199254740993L", "9007199254740992L"),
+    "double": ("1e16D", "1e16D + 2D"),
+    "float": ("float('0.1')", "float('0.10000001')"),
+    "not a number": ("double('NaN')", "double('Infinity')"),
+    "binary": ("X'00FF'", "X'00FE'"),
+    "null inside": ("array(1, null)", "array(null, 1)"),
+    "null in a map": ("map('a', cast(null AS int))", "cast(map() AS map<string,int>)"),
+}
+
+
+@pytest.mark.parametrize("kind", NEIGHBOURS)
+def test_values_that_differ_at_all_are_other_segments_and_other_groups(spark, items, index, kind):
+    """Three users and items: the two values, and the first one again."""
+    low, high = NEIGHBOURS[kind]
+    values = spark.sql(f"SELECT * FROM VALUES ('a', {low}), ('b', {high}), ('c', {low}) AS t(id, fact)")
+    of_users, of_items = (values.withColumnRenamed("id", name) for name in ("user_id", "item_id"))
+    rules = Rules({"any": "user.fact IS NOT NULL"}, {"item.fact": 1}, item_tables=(of_items,), user_tables=(of_users,))
+    users = of_users.select("user_id", F.lit("test").alias("split"), F.lit(JUNE).alias("as_of"))
+    segments = {row.user_id: row.segment for row in number_segments(users, rules).drop("user").collect()}
+    groups = {row.item_id: row.groups for row in group_items(items, index, rules).collect()}
+    assert segments["a"] == segments["c"] != segments["b"]
+    assert groups["a"] == groups["c"] != groups["b"]
+
+
 def test_pairs_are_allowed_as_segments_are(spark, items, rules):
     every_pair = [(u, row[0], 1.5) for u in "uvw" for row in CATALOGUE]
     pairs = spark.createDataFrame(every_pair, f"{PAIR}, score double")

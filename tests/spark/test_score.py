@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from recsys_spark.bridges import score as scoring
 from recsys_spark.bridges.rule_store import RuleTables
 from recsys_spark.bridges.score import ScoreSettings, require_top_k_fits, score_batches, score_pairs, split_by_pairs
-from recsys_spark.bridges.snapshot import take_snapshot
+from recsys_spark.bridges.snapshot import Snapshot, take_snapshot
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.grid import snap_to_grid
 from recsys_spark.kernels.top_k import TopLists
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.spark
 NUM_USERS, NUM_ITEMS, DIM, ALPHA, OFFSET_B = 23, 90, 8, 12.5, -3.25
 ITEMS_DDL = "item_id string, item_idx int, model_version string, embedding array<float>"
 USERS_DDL = "user_id string, split string, embedding array<float>, seen array<int>"
+GIVEN = {"column": "embedding", "top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
 
 
 def make_world():
@@ -139,7 +140,8 @@ def test_listed_items_are_rows_with_their_ids(spark, items):
 
 
 def test_the_columns_are_those_of_candidates(spark, items):
-    scored = score(spark, items).withColumns({"run_id": F.lit("r"), "model_version": F.lit("3")})
+    others = {"run_id": F.lit("r"), "model_version": F.lit("3"), "rules_hash": F.lit("h")}
+    scored = score(spark, items).withColumns(others)
     assert CANDIDATES.select(scored).columns == CANDIDATES.column_names
 
 
@@ -200,9 +202,8 @@ def test_two_model_versions_in_one_snapshot_are_named(spark, tmp_path):
     "changed", [{"seen_rules": ["skip"]}, {"seen_rules": []}, {"alpha": 0.0}, {"offset_b": np.inf}, {"user_block": 0}]
 )
 def test_refuses_settings_that_mean_nothing(spark, items, changed):
-    given = {"column": "embedding", "top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
     with pytest.raises(ValueError, match="wanted"):
-        score_pairs(spark.createDataFrame(USERS, USERS_DDL), items, **{**given, **changed})
+        score_pairs(spark.createDataFrame(USERS, USERS_DDL), items, **{**GIVEN, **changed})
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
@@ -227,16 +228,15 @@ def test_a_run_can_be_asked_to_prove_its_lists(items, share):
 
 RULED_DDL = f"{USERS_DDL}, seen_days array<int>, blocked array<int>, segment bigint"
 SEGMENTS_DDL = "segment bigint, allowed array<struct<word:int,bits:bigint>>, barred_by map<string,bigint>"
-MOST = 3
 
 
 def make_ruled_world():
     """USERS with ages of what they saw, blocked items and one of three segments; what is barred for each segment (some
-    items, none, nearly all), and a group for each item_idx."""
+    items, none, nearly all), and two groups for each item_idx."""
     rng = np.random.default_rng(12)
     item_idx = [idx for _, idx, *_ in ITEMS]
     barred = {-7: {*item_idx[::3]}, 0: set(), 2**40: {*item_idx[5:]}}
-    groups = {idx: None if idx % 9 == 0 else idx % 7 for idx in item_idx}
+    groups = {idx: [None if idx % 9 == 0 else idx % 7, None if idx % 4 == 1 else idx % 5] for idx in item_idx}
     users = []
     for user_id, split, vector, seen in USERS:
         days = None if seen is None else rng.integers(0, 60, len(seen)).tolist()
@@ -245,11 +245,11 @@ def make_ruled_world():
     return users, barred, groups
 
 
-RULED_USERS, BARRED, GROUP_OF = make_ruled_world()
+RULED_USERS, BARRED, GROUPS_OF = make_ruled_world()
 LIMITS = {"keep": 0, "drop for 30 days": 30, "drop": 10**9}
 
 
-def ruled_oracle(top_k, *, capped):
+def ruled_oracle(top_k, most):
     """(user_id, rule) -> item_ids and what the shortfall says: listed, barred, blocked, seen, over."""
     found = {}
     for user_id, _, vector, seen, days, blocked, segment in RULED_USERS:
@@ -260,12 +260,12 @@ def ruled_oracle(top_k, *, capped):
             listed, held, counts = [], {}, [0, 0, 0]
             for *_, id_, idx in order:
                 reasons = [idx in BARRED[segment], idx in (blocked or []), idx in dropped]
-                group = GROUP_OF[idx] if capped else None
+                groups = [(cap, GROUPS_OF[idx][cap]) for cap in range(len(most)) if GROUPS_OF[idx][cap] is not None]
                 if any(reasons):
                     counts[reasons.index(True)] += 1
-                elif len(listed) < top_k and (group is None or held.get(group, 0) < MOST):
+                elif len(listed) < top_k and all(held.get(group, 0) < most[group[0]] for group in groups):
                     listed.append(id_)
-                    held[group] = held.get(group, 0) + 1
+                    held |= {group: held.get(group, 0) + 1 for group in groups}
             found[user_id, rule] = (listed, [len(listed), *counts, NUM_ITEMS - len(listed) - sum(counts)])
     return found
 
@@ -285,7 +285,7 @@ def rule_tables(spark, tmp_path_factory):
             segments,
             "segment bigint, allowed array<struct<word:int,bits:bigint>>, barred_by map<string,bigint>",
         ),
-        "ITEM_GROUPS": ([(idx, [group]) for idx, group in GROUP_OF.items()], "item_idx int, groups array<bigint>"),
+        "ITEM_GROUPS": ([*GROUPS_OF.items()], "item_idx int, groups array<bigint>"),
     }
     snapshots = []
     for name, (rows, ddl) in tables.items():
@@ -302,7 +302,7 @@ def numbers_of(shortfall):
     return [int(match[1].replace(",", "")) if match else 0 for match in found]
 
 
-@pytest.mark.parametrize("most", [(), (MOST,)], ids=["no caps", "capped"])
+@pytest.mark.parametrize("most", [(), (3,), (3, 4)], ids=["no caps", "a cap", "two caps"])
 @pytest.mark.parametrize("partitions, user_block, top_k", [(1, 100, 12), (3, 4, 12), (2, 8, 40)])
 def test_rules_leave_out_what_they_say_and_short_lists_say_why(
     spark, items, rule_tables, most, partitions, user_block, top_k
@@ -312,7 +312,7 @@ def test_rules_leave_out_what_they_say_and_short_lists_say_why(
         users, items, column="embedding", rules=RuleTables(*rule_tables, most), top_k=top_k, seen_rules=(*LIMITS,),
         alpha=ALPHA, offset_b=OFFSET_B, user_block=user_block,
     ).collect()  # fmt: skip
-    wanted = ruled_oracle(top_k, capped=bool(most))
+    wanted = ruled_oracle(top_k, most)
     id_of = {idx: id_ for id_, idx, *_ in ITEMS}
     found = {(row.user_id, row.seen_rule): [id_of[idx] for idx in row["items"]] for row in scored}
     assert found == {key: listed for key, (listed, _) in wanted.items()}
@@ -326,6 +326,13 @@ def test_rules_leave_out_what_they_say_and_short_lists_say_why(
 
 def test_a_segment_without_a_row_is_named(spark, items, rule_tables):
     users = spark.createDataFrame([("u", "test", USERS[0][2], [], [], [], 99)], RULED_DDL)
-    given = {"column": "embedding", "top_k": 2, "seen_rules": ["keep"], "alpha": 1.0, "offset_b": 0.0, "user_block": 2}
     with pytest.raises(PythonException, match=r"table SEGMENTS: wanted every user .* Run jobs/apply_rules\.py"):
-        score_pairs(users, items, rules=RuleTables(*rule_tables, ()), **given).collect()
+        score_pairs(users, items, rules=RuleTables(*rule_tables, ()), **GIVEN).collect()
+
+
+def test_caps_without_any_groups_are_named(spark, items, rule_tables):
+    users = spark.createDataFrame(RULED_USERS[:1], RULED_DDL)
+    no_groups = Snapshot("ITEM_GROUPS", 0, ())
+    wanted = r"table ITEM_GROUPS: wanted each item's groups for 2 caps .* found no rows\. Run jobs/apply_rules\.py"
+    with pytest.raises(PythonException, match=wanted):
+        score_pairs(users, items, rules=RuleTables(rule_tables[0], no_groups, (3, 4)), **GIVEN).collect()

@@ -1,0 +1,127 @@
+"""apply_rules, score and rank together: lists keep to every rule, and tables made under other rules are refused."""
+
+import shutil
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs import apply_rules, rank, score
+from recsys_spark.errors import RecsysError
+from recsys_spark.runner import run_stage
+from recsys_spark.tables import catalog as t
+from recsys_spark.tables.store import Store
+from tests.small_warehouse import TEST_START, config_of, write_small_warehouse
+
+pytestmark = pytest.mark.spark
+
+SOURCES = {
+    "stock": "sku,kind\na,fruit\nb,fruit\nc,dairy\nd,dairy\ne,wine\nf,\n",
+    "people": "customer,age\nu1,12\nu2,30\n",
+    "blocked": "customer,sku\nu1,c\nu2,c\n",
+    "pinned": "sku,place\nf,2\n",
+}
+CONDITIONS = "rules.conditions={grown_ups: \"item.kind IS DISTINCT FROM 'wine' OR try_cast(user.age AS int) >= 18\"}"
+CAPS = "rules.caps={item.kind: 1}"
+
+
+class World:
+    """A warehouse with vectors of six items and two users, and the stages under the rules of SOURCES."""
+
+    def __init__(self, spark, root, sources):
+        self.spark, self.store, self.sources = spark, Store(spark, str(root)), sources
+
+    def run(self, stage, *settings):
+        return run_stage(stage, self.spark, config_of(self.store.root, *self.rules(), *settings))
+
+    def rules(self):
+        def table(name, columns):
+            return f"{{source: {{format: csv, path: {self.sources}/{name}.csv}}, columns: {{{columns}}}}}"
+
+        return (
+            CONDITIONS, CAPS, "score.top_k=6",
+            f"rules.item_tables.stock={table('stock', 'sku: item_id, kind: kind')}",
+            f"rules.user_tables.people={table('people', 'customer: user_id, age: age')}",
+            f"rules.blocked={table('blocked', 'customer: user_id, sku: item_id')}",
+            f"rules.pinned={table('pinned', 'sku: item_id, place: position')}",
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def template(spark, tmp_path_factory):
+    """All three stages done. By the towers alone u1 likes a most, then b, c, d, e, f; u2 the other way round."""
+    folder = tmp_path_factory.mktemp("rule_jobs")
+    write_small_warehouse(spark, str(folder / "warehouse"))
+    world = World(spark, folder / "warehouse", folder)
+    for name, text in SOURCES.items():
+        (folder / f"{name}.csv").write_text(text)
+    items = [(item, n, "1", [1 - n / 8, 0.0], [], [], "h", "float32") for n, item in enumerate("abcdef")]
+    users = [(user, TEST_START, "test", "1", [sign, 0.0], "h") for user, sign in (("u1", 1.0), ("u2", -1.0))]
+    for table, rows in ((t.ITEM_EMBEDDINGS, items), (t.USER_EMBEDDINGS, users)):
+        world.store.replace(table, spark.createDataFrame(rows, table.schema), {"model_version": "1"})
+    for stage in (apply_rules.STAGE, score.STAGE, rank.STAGE):
+        world.run(stage)
+    return world
+
+
+@pytest.fixture
+def world(spark, template, tmp_path):
+    shutil.copytree(template.store.root, tmp_path / "warehouse")
+    return World(spark, tmp_path / "warehouse", template.sources)
+
+
+def test_lists_keep_to_conditions_caps_and_block_lists_and_a_pinned_item_has_its_place(template):
+    """u1 had a, b and e; e is wine, of which u1 is too young. c is blocked, b is the second fruit, f has no kind."""
+    ids = dict(enumerate("abcdef"))
+    candidates = template.store.read(t.CANDIDATES).where("split = 'test'").collect()
+    assert {(row.user_id, row.seen_rule): "".join(ids[n] for n in row["items"]) for row in candidates} == {
+        ("u1", "keep"): "adf", ("u1", "drop"): "df", ("u2", "keep"): "fedb", ("u2", "drop"): "fedb",
+    }  # fmt: skip
+    short = next(row.shortfall for row in candidates if (row.user_id, row.seen_rule) == ("u1", "keep"))
+    assert "1 barred (grown_ups 1)" in short and "1 blocked" in short and "1 left out by caps" in short
+    lists = template.store.read(t.RECOMMENDATIONS).where("run_id = 'main'").groupBy("user_id", "seen_rule")
+    ranked = lists.agg(F.sort_array(F.collect_list(F.struct("rank", "item_id"))).alias("places")).collect()
+    assert {(row.user_id, row.seen_rule): "".join(item for _, item in row.places) for row in ranked} == {
+        ("u1", "keep"): "afd", ("u1", "drop"): "df", ("u2", "keep"): "efdb", ("u2", "drop"): "efdb",
+    }  # fmt: skip
+    pinned = template.store.read(t.RECOMMENDATIONS).where("array_contains(sources, 'pinned')").collect()
+    assert {(row.item_id, row["rank"]) for row in pinned} == {("f", 2)}
+    assert len(pinned) == 4
+
+
+OTHER_RULES = {
+    "a cap more": "rules.caps={item.price: 3}",
+    "another cap": "rules.caps={item.kind: null, item.price: 1}",
+    "another condition": "rules.conditions={grown_ups: item.kind <> 'wine'}",
+    "no condition": "rules.conditions=null",
+    "no block list": "rules.blocked=null",
+}
+
+
+@pytest.mark.parametrize("other", OTHER_RULES)
+def test_score_and_rank_stop_when_the_tables_were_made_under_other_rules(template, other):
+    where = r"wanted rows made under the rules of the configuration; .* Run jobs/apply_rules\.py again with the same"
+    with pytest.raises(RecsysError, match=f"table USER_RULES: {where}"):
+        template.run(score.STAGE, OTHER_RULES[other])
+    with pytest.raises(RecsysError, match=f"table ITEM_GROUPS: {where}"):
+        template.run(rank.STAGE, OTHER_RULES[other])
+
+
+def test_rank_stops_when_rules_were_applied_that_the_candidates_do_not_know(world):
+    world.run(apply_rules.STAGE, OTHER_RULES["another cap"])
+    with pytest.raises(RecsysError, match=r"table CANDIDATES: .* Run jobs/score\.py again with the same"):
+        world.run(rank.STAGE, OTHER_RULES["another cap"])
+    world.run(apply_rules.STAGE, "rules.caps=null")
+    with pytest.raises(RecsysError, match=r"table CANDIDATES: .* Run jobs/score\.py again with the same"):
+        world.run(rank.STAGE, "rules.caps=null")
+    with pytest.raises(RecsysError, match=r"table ITEM_GROUPS: .*found none\. Run jobs/apply_rules\.py with the same"):
+        world.run(rank.STAGE)
+
+
+def test_other_pins_or_more_segments_need_no_table_again(world):
+    assert not world.run(rank.STAGE, "rules.pinned=null").skipped
+    assert world.run(score.STAGE, "rules.max_segments=9").skipped
+
+
+def test_conditions_that_tell_too_many_kinds_of_users_apart_are_refused(template):
+    with pytest.raises(RecsysError, match=r"at most 1 kinds of users apart \(rules\.max_segments\); found 2\. Round"):
+        template.run(apply_rules.STAGE, "rules.max_segments=1")
