@@ -308,13 +308,6 @@ class Config(Section):
                 found=str(self.rank.list_size),
                 do="Make the lists longer, or measure shorter ones.",
             )
-        if self.score.top_k < self.rank.list_size:
-            raise misfit(
-                where="score.top_k",
-                wanted=f"at least {self.rank.list_size}, rank.list_size: every item may come from the candidates",
-                found=str(self.score.top_k),
-                do="Search for longer lists, or make the final ones shorter.",
-            )
         if self.model.embedding_dim % self.model.user_heads:
             raise misfit(
                 where="model.embedding_dim",

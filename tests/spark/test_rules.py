@@ -319,7 +319,7 @@ def test_a_value_that_sql_cannot_work_with_is_told_without_a_stack_trace(spark, 
     rules = load_rules(spark, given, list_size=5)
     segments = number_segments(users, rules).select("segment", "as_of", "user_facts", USER).distinct()
     store = Store(spark, str(tmp_path / "warehouse"))
-    rows = allow_items(segments, items, index, rules).withColumn("run_id", F.lit("r"))
+    rows = allow_items(segments, items, index, rules).withColumns({"run_id": F.lit("r"), "rules_hash": F.lit("h")})
     with pytest.raises(RecsysError, match=r"table SEGMENTS: wanted values that .* found .*n/a.*Write try_cast"):
         store.replace(SEGMENTS, rows, {"run_id": "r"})
 

@@ -179,7 +179,6 @@ def test_without_base_yaml_one_problem_says_so(problems):
         ("item_text.template='{titel}'", "item_id, title; found {titel}. Change the template, or map a source column"),
         ("events.event_type=rating", "'rating' among them, the type of all events (events.event_type); found purchase"),
         ("rank.list_size=5", "rank.list_size: wanted at least 20, the largest of evaluate.ks; found 5."),
-        ("score.top_k=19", "score.top_k: wanted at least 20, rank.list_size: every item may come from the candidates"),
         ("model.user_heads=3", "model.embedding_dim: wanted a multiple of model.user_heads (3); found 128."),
         ("top_k", "--set: wanted a.b=value; found top_k. Write for example --set score.top_k=50."),
         ("a..b=1", "--set: wanted a.b=value; found a..b=1."),
