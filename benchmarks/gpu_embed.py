@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.embed_texts import BATCH_TOKENS, ENCODER, MAX_TOKENS, long_texts, short_texts
 from benchmarks.gpu_rows import GpuRow, median_seconds
+from recsys_spark.bridges.probe import SAMPLE_TEXTS, SAMPLE_TOKENS
 from recsys_spark.kernels.back_ends import BACK_ENDS, available, fastest_exact, row_cosines, try_out
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer, encode_all, find_encoder
 
@@ -44,7 +45,7 @@ def _rows_of(name: str, texts: list[str], device: torch.device) -> Iterator[GpuR
                 f"same bits in other company: {same:.0%}"
             )
             yield GpuRow("embed", back_end.name, size, seconds, seconds / naive, note)
-    num_tried = int(np.searchsorted(np.cumsum(lengths_N[:256]), 8192))  # as bridges/probe.py takes them
+    num_tried = int(np.searchsorted(np.cumsum(lengths_N[:SAMPLE_TEXTS]), SAMPLE_TOKENS))
     by_itself = [back_end for back_end in available(BACK_ENDS) if back_end.by_itself]
     trials = try_out(encoder, token_ids_NT[:num_tried], lengths_N[:num_tried], by_itself, batch_tokens=BATCH_TOKENS)
     best = fastest_exact(trials)

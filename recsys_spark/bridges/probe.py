@@ -21,8 +21,8 @@ from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, Trial, available,
 # So many that a loss in one text of a hundred shows in 92 of 100 samples (in 73 of 100 batches of 131).
 # With the full batch, four back ends take 2.5 s more than on one batch where texts have 16 tokens; where they are long,
 # the tokens are those of four batches of the default size, and take 5 s more.
-_SAMPLE_TEXTS: Final = 256
-_SAMPLE_TOKENS: Final = 8192
+SAMPLE_TEXTS: Final = 256
+SAMPLE_TOKENS: Final = 8192
 _AUTO: Final = "auto"
 _TRIAL: Final = (
     "name string, texts_per_second double, min_cosine double, mean_cosine double, is_steady boolean, num_texts bigint"
@@ -74,7 +74,7 @@ def choose_back_end(
 
 def _try_on_texts(item_text: DataFrame, names: list[str], model_name: str, batch_tokens: int) -> list[Trial]:
     """Trials on some of the catalogue's distinct texts: those with the smallest hashes, which are random."""
-    chosen = item_text.select(c.TEXT_HASH).distinct().orderBy(c.TEXT_HASH).limit(_SAMPLE_TEXTS)
+    chosen = item_text.select(c.TEXT_HASH).distinct().orderBy(c.TEXT_HASH).limit(SAMPLE_TEXTS)
     rows = (
         item_text.join(F.broadcast(chosen), on=[c.TEXT_HASH], how="left_semi")
         .groupBy(c.TEXT_HASH)
@@ -83,7 +83,7 @@ def _try_on_texts(item_text: DataFrame, names: list[str], model_name: str, batch
         .collect()
     )
     lengths = np.array([row[c.NUM_TOKENS] for row in rows], dtype=np.int32)
-    num_texts = max(1, int(np.searchsorted(np.cumsum(lengths), _SAMPLE_TOKENS, side="right")))
+    num_texts = max(1, int(np.searchsorted(np.cumsum(lengths), SAMPLE_TOKENS, side="right")))
     token_ids = np.array([row[c.TOKEN_IDS] for row in rows[:num_texts]], dtype=np.int32)
     work = partial(_try_out_named, names, model_name, token_ids, lengths[:num_texts], batch_tokens)
     return [Trial(**row.asDict()) for row in _run_on_a_worker(item_text.sparkSession, work, _TRIAL)]
