@@ -29,14 +29,14 @@ class Place:
     def warehouse(self) -> Path:
         return self.folder / "world" / "warehouse"
 
-    def submit(self, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def submit(self, job: str, *arguments: str, master: str = "local[2]") -> subprocess.CompletedProcess[str]:
         """Run a job by spark-submit from this folder; spark-submit itself mixes the driver's two streams."""
         bin_folder = Path(sys.executable).parent
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment["PATH"] = f"{bin_folder}{os.pathsep}{environment['PATH']}"
         jars = list_jars(environment.get("RECSYS_DELTA_JARS", ""))
         delta = ["--jars", ",".join(jars)] if jars else ["--packages", "io.delta:delta-spark_2.13:4.0.1"]
-        command = [str(bin_folder / "spark-submit"), "--master", "local[2]", "--driver-memory", "2g", *delta]
+        command = [str(bin_folder / "spark-submit"), "--master", master, "--driver-memory", "2g", *delta]
         command += ["--conf", "spark.log.level=ERROR", "--py-files", "recsys_spark.zip", f"jobs/{job}.py"]
         command += [part for file in self.conf_files for part in ("--conf-file", file)]
         return subprocess.run(

@@ -19,6 +19,7 @@ from recsys_spark.tables.catalog import (
     SEQUENCES,
     SIMILAR_ITEMS,
     SIMILAR_USERS,
+    USER_EMBEDDINGS,
 )
 from recsys_spark.tables.store import Store
 
@@ -26,6 +27,9 @@ STAGES = [
     "ingest_events", "ingest_items", "build_item_text", "build_sequences", "train", "embed_items", "embed_users",
     "apply_rules", "score", "similar_items", "choose_blend", "rank", "evaluate", "report",
 ]  # fmt: skip
+
+TWO_EXECUTORS = "local-cluster[2,1,1024]"
+"""Each a JVM of its own with one core and Python workers of its own, as on two machines with a shared file system."""
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(1800)]
 
@@ -115,20 +119,39 @@ def test_the_second_run_changes_nothing(place, second_run):
     assert "skipped" in done.stdout
 
 
-def test_a_stage_runs_alone_with_a_setting_of_its_own(place, store, second_run):
-    before = store.version(CANDIDATES)
-    done = place.submit("score", "--set", "score.top_k=25", "--set", "score.user_block=5")
-    assert done.returncode == 0, done.stdout[-4000:]
-    lists = store.read(CANDIDATES).selectExpr("size(items) AS num_items")
-    assert store.version(CANDIDATES) == before + 1
-    assert {row.num_items for row in lists.collect()} == {25}
+def equal_rows(rows, others):
+    return rows.exceptAll(others).isEmpty() and others.exceptAll(rows).isEmpty()
 
 
-def test_similar_items_are_listed_by_every_kind_of_vector(place, store, second_run):
-    done = place.submit("similar_items", "--set", "similar.top_k=5")
+@pytest.mark.parametrize(("job", "table"), [("embed_items", ITEM_EMBEDDINGS), ("embed_users", USER_EMBEDDINGS)])
+def test_two_executors_compute_the_same_bits_of_every_vector(place, store, second_run, job, table):
+    before = store.read(table, store.version(table))
+    back_end = store.read(ITEM_EMBEDDINGS).first().back_end  # a probe may choose another one each time
+    done = place.submit(job, "--force", "--set", f"embed.back_end={back_end}", master=TWO_EXECUTORS)
     assert done.returncode == 0, done.stdout[-4000:]
-    lists = store.read(SIMILAR_ITEMS).groupBy("kind").agg(F.count("*").alias("n"), F.max(F.size("items")).alias("most"))
-    assert {(row.kind, row.n, row.most) for row in lists.collect()} == {(kind, 60, 5) for kind in KINDS}
+    assert equal_rows(before, store.read(table))
+
+
+def test_two_executors_find_the_same_lists_whatever_the_length_and_the_blocks(place, store, second_run):
+    first = [F.slice(name, 1, 25).alias(name) for name in ("items", "scores")]
+    wanted = store.read(CANDIDATES, store.version(CANDIDATES)).select("user_id", "split", "seen_rule", *first)
+    settings = ("--set", "score.top_k=25", "--set", "score.user_block=5", "--set", "score.checked_share=1")
+    done = place.submit("score", *settings, master=TWO_EXECUTORS)
+    assert done.returncode == 0, done.stdout[-4000:]
+    found = store.read(CANDIDATES).select(*wanted.columns)
+    assert {row.num_items for row in found.selectExpr("size(items) AS num_items").collect()} == {25}
+    assert equal_rows(wanted, found)
+
+
+def test_two_executors_find_the_same_similar_items_by_every_kind_of_vector(place, store, second_run):
+    first = [F.slice(name, 1, 5).alias(name) for name in ("items", "scores")]
+    wanted = store.read(SIMILAR_ITEMS, store.version(SIMILAR_ITEMS)).select("item_id", "kind", *first)
+    done = place.submit("similar_items", "--set", "similar.top_k=5", master=TWO_EXECUTORS)
+    assert done.returncode == 0, done.stdout[-4000:]
+    found = store.read(SIMILAR_ITEMS).select(*wanted.columns)
+    sizes = found.groupBy("kind").agg(F.count("*").alias("n"), F.max(F.size("items")).alias("most"))
+    assert {(row.kind, row.n, row.most) for row in sizes.collect()} == {(kind, 60, 5) for kind in KINDS}
+    assert equal_rows(wanted, found)
 
 
 def test_similar_users_are_listed_when_the_job_is_submitted(place, store, second_run):
