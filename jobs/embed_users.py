@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.embed import embed_users
+from recsys_spark.bridges.worker_memory import require_building_fits
 from recsys_spark.increments import bring_up_to_date, read_standing
 from recsys_spark.models import find_model, name_maker, share_files
 from recsys_spark.runner import Context, Stage, main
@@ -19,11 +20,13 @@ from recsys_spark.tracking import tracking_place
 def run(context: Context) -> None:
     model = find_model(context.read_slice(MODELS, run_id=context.config.run.id))
     wanted = context.read(SEQUENCES).where(F.col(c.SPLIT) != "train")
+    items = context.snapshot(ITEM_EMBEDDINGS, model_version=model.version)
+    require_building_fits(items.rows, worker_mib=context.config.score.worker_mib)
     standing = read_standing(context, USER_EMBEDDINGS, model_version=model.version)
     changed = embed_users(
         wanted,
         standing,
-        context.snapshot(ITEM_EMBEDDINGS, model_version=model.version),
+        items,
         model_name=share_files(context.spark, tracking_place(context.config.tracking), model),
         made_by=name_maker(embed_users, model),
         batch_users=context.config.embed.batch_users,

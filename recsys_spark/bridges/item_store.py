@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.snapshot import Snapshot, read_batches
-from recsys_spark.bridges.vectors import decode_vectors
+from recsys_spark.bridges.vectors import decode_vectors, explain_off_grid
 from recsys_spark.errors import problem
 from recsys_spark.kernels.item_matrix import Int64Array, ItemMatrix, ItemMatrixBuilder, item_bytes, open_item_matrix
 
@@ -46,15 +46,15 @@ _KEEP_SECONDS: Final = 24 * 3600
 def share_item_matrix(items: Snapshot, column: str) -> ItemMatrix:
     """The matrix of ITEM_EMBEDDINGS rows (item_id, item_idx and the vectors `column`) of one model version.
 
-    Raises the typed error when an item_id comes twice, when vectors are null or of unequal width, when the disk is
-    too small, and what `read_batches` raises; ValueError for vectors off the grid.
+    Raises the typed error when an item_id comes twice, when vectors are null, of unequal width or off the grid, when
+    the disk is too small, and what `read_batches` raises.
     """
 
     def build(folder: Path) -> None:
         places_M, _ = _order_ids(items, c.ITEM_ID)
         batches = read_batches(items, [c.ITEM_IDX], _BLOCK_ROWS)
         item_idx_M = np.concatenate([batch.column(0).to_numpy() for batch in batches]).astype(np.int64)
-        _write_matrix(folder, items, column, places_M, item_idx_M)
+        _write_matrix(folder, items, c.ITEM_ID, column, places_M, item_idx_M)
 
     return open_item_matrix(on_shelf(name_on_shelf(items, _FORMAT, column), build))
 
@@ -68,7 +68,7 @@ def share_user_matrix(users: Snapshot) -> tuple[ItemMatrix, pa.Array]:
     def build(folder: Path) -> None:
         places_M, sorted_ids = _order_ids(users, c.USER_ID)
         _write_ids(folder, sorted_ids)
-        _write_matrix(folder, users, c.EMBEDDING, places_M, places_M)
+        _write_matrix(folder, users, c.USER_ID, c.EMBEDDING, places_M, places_M)
 
     folder = on_shelf(name_on_shelf(users, _FORMAT, c.EMBEDDING), build)
     return open_item_matrix(folder), _open_ids(folder)
@@ -138,16 +138,18 @@ def _order_ids(source: Snapshot, column: str) -> tuple[Int64Array, pa.Array]:
     return places_M, sorted_ids
 
 
-def _write_matrix(folder: Path, source: Snapshot, column: str, places_M: Int64Array, numbers_M: Int64Array) -> None:
-    builder, width = None, None
-    for batch in read_batches(source, [column], _BLOCK_ROWS):
-        where = f"table {source.table}, version {source.version}"
-        vectors_ND = decode_vectors(batch.column(0), f"{where}, column {column}", width=width)
+def _write_matrix(
+    folder: Path, source: Snapshot, key: str, column: str, places_M: Int64Array, numbers_M: Int64Array
+) -> None:
+    where, builder, width = f"table {source.table}, version {source.version}, column {column}", None, None
+    for batch in read_batches(source, [key, column], _BLOCK_ROWS):
+        vectors_ND = decode_vectors(batch.column(column), where, width=width)
         if builder is None:
             width = vectors_ND.shape[1]
             require_room(folder, item_bytes(len(places_M), width))
             builder = ItemMatrixBuilder(places_M, numbers_M, dim=width, folder=folder)
-        builder.add(vectors_ND)
+        with explain_off_grid(where, batch.column(key)):
+            builder.add(vectors_ND)
     if builder is not None:
         builder.finish()
 

@@ -40,7 +40,7 @@ from recsys_spark.bridges.item_store import share_item_matrix
 from recsys_spark.bridges.rule_store import RuleTables, share_caps, share_segments
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN, SEEN_DAYS, exclude, explain_short
-from recsys_spark.bridges.vectors import decode_vectors, encode_lists
+from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_off_grid
 from recsys_spark.bridges.worker_imports import forget_archives
 from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
 from recsys_spark.errors import problem
@@ -103,8 +103,8 @@ def score_pairs(
     Lists of about `checked_share` of the users (by their ids' hashes) are worked out in float64 too.
 
     Raises the typed error at once when K exceeds the number of items; in the workers when vectors are null or
-    of unequal width, when an item_id comes twice, when a checked list differs, and what `read_batches` raises. Vectors
-    off the grid are the kernel's ValueError.
+    of unequal width or off the grid, when an item_id comes twice, when a checked list differs, and what `read_batches`
+    raises.
     """
     require_top_k_fits(top_k, items.rows)
     if not seen_rules:
@@ -167,10 +167,10 @@ def split_by_pairs(users: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettings) -> Iterator[pa.RecordBatch]:
     """One pass of all items over one block of users; with caps, one for each seen rule."""
-    ready = Users.of(
-        decode_vectors(users.column(c.EMBEDDING), f"users to score, column {c.EMBEDDING}", width=items.dim),
-        dim=items.dim,
-    )
+    where = f"users to score, column {c.EMBEDDING}"
+    vectors_UD = decode_vectors(users.column(c.EMBEDDING), where, width=items.dim)
+    with explain_off_grid(where, users.column(c.USER_ID)):
+        ready = Users.of(vectors_UD, dim=items.dim)
     rules, source = settings.rules, (settings.items, settings.column)
     caps, most_C = None, np.array(rules.most if rules else (), dtype=np.int64)
     segments = share_segments(rules.segments, *source) if rules else None

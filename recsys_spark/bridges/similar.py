@@ -21,7 +21,7 @@ from recsys_spark.bridges.item_store import share_user_matrix
 from recsys_spark.bridges.score import score_pairs, search
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN
-from recsys_spark.bridges.vectors import decode_vectors, encode_lists
+from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_off_grid
 from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.top_k import Users
 from recsys_spark.seen_rules import DROP
@@ -103,7 +103,9 @@ def _find_users(block: pa.RecordBatch, users: Snapshot, *, top_k: int) -> pa.Rec
     """The best `top_k` users for each of the block, themselves among them, as columns of _FOUND_SCHEMA."""
     matrix, ids = share_user_matrix(users)
     where = f"users to compare, column {c.EMBEDDING}"
-    ready = Users.of(decode_vectors(block.column(c.EMBEDDING), where, width=matrix.dim), dim=matrix.dim)
+    vectors_UD = decode_vectors(block.column(c.EMBEDDING), where, width=matrix.dim)
+    with explain_off_grid(where, block.column(c.USER_ID)):
+        ready = Users.of(vectors_UD, dim=matrix.dim)
     top = search(ready, top_k, Exclusions.none(len(block)), items=matrix)
     listed = ids.take(pa.array(top.places_P)).cast(pa.string())
     columns = {

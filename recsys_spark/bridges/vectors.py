@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_spark.errors import problem
-from recsys_spark.kernels.grid import Float32Array
+from recsys_spark.kernels.grid import GRID_STEPS, Float32Array, OffGridError
 
 
 def decode_vectors(column: pa.Array, where: str, *, width: int | None = None) -> Float32Array:
@@ -33,6 +36,20 @@ def decode_vectors(column: pa.Array, where: str, *, width: int | None = None) ->
         )
     vectors: Float32Array = column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), -1)
     return vectors
+
+
+@contextmanager
+def explain_off_grid(where: str, ids: pa.Array) -> Iterator[None]:
+    """Turns the kernel's `OffGridError` about vectors into the typed error, which names the row by its id."""
+    try:
+        yield
+    except OffGridError as error:
+        raise problem(
+            f"{where}, row of {ids[error.row]}",
+            wanted=f"coordinates that are multiples of 1/{GRID_STEPS}, and a length of at most 1 (kernels/grid.py)",
+            found="another vector: its scores would not be exact",
+            do="Write vectors by the embed jobs, or by snap_to_grid.",
+        ) from None
 
 
 def encode_lists(values: pa.Array, counts: np.ndarray) -> pa.ListArray:

@@ -1,4 +1,4 @@
-"""What one Python worker of the scorer needs at most, worked out before the stage runs."""
+"""What one Python worker needs at most to search the item matrix, and to make it, worked out before a stage runs."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Need:
         of_search += MAX_BITS_BYTES + 8 * self.num_items if self.num_caps else 0
         of_groups = self.num_items * (_GROUPS_BYTES + _CAP_BYTES * self.num_caps) if self.num_caps else 0
         of_check = of_search + oracle_bytes(self.num_items, self.dim) if self.is_checked else 0
-        of_order = self.num_items * (_PLACE_BYTES + 2 * max(self.longest_id, _USUAL_ID_BYTES))
-        return _LIBRARY_BYTES + max(of_arrow + max(of_search, of_groups, of_check), of_order)
+        of_block = of_arrow + max(of_search, of_groups, of_check)
+        return max(_LIBRARY_BYTES + of_block, building_bytes(self.num_items, longest_id=self.longest_id))
 
     def require_fit(self, user_block: int, *, worker_mib: int) -> None:
         """Raise the typed error when a block of users cannot fit a worker; it names a block, or a size, that does."""
@@ -79,6 +79,23 @@ class Need:
             do=f"--set score.user_block={fitting}, or give workers more (score.worker_mib)."
             if fitting
             else f"--set score.worker_mib={_mib(needed)}, with as much memory for each Python worker.",
+        )
+
+
+def building_bytes(num_items: int, *, longest_id: int = 0) -> int:
+    """What a machine's first worker needs to make the item matrix: it orders the ids. The matrix itself is mapped."""
+    return _LIBRARY_BYTES + num_items * (_PLACE_BYTES + 2 * max(longest_id, _USUAL_ID_BYTES))
+
+
+def require_building_fits(num_items: int, *, worker_mib: int) -> None:
+    """Raise the typed error when a worker cannot make the matrix of that many items; it names a size that does."""
+    needed = building_bytes(num_items)
+    if needed > worker_mib * 2**20:
+        raise problem(
+            "configuration, score.worker_mib",
+            wanted=f"at least {_mib(needed):,}, to make the matrix of {num_items:,} items",
+            found=f"{worker_mib:,}",
+            do=f"--set score.worker_mib={_mib(needed)}, with as much memory for each Python worker.",
         )
 
 

@@ -68,16 +68,27 @@ def snap_to_grid(vectors_ND: npt.ArrayLike) -> Float32Array:
     return snapped  # + 0.0 above turns -0.0 into 0.0: equal vectors have equal bytes
 
 
+class OffGridError(ValueError):
+    """A vector is off the grid, or longer than 1; `row` is the first such row."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"wanted vectors from snap_to_grid; found row {row} off the grid, or longer than 1")
+        self.row = row
+
+
 def is_on_grid(vectors_ND: Float32Array) -> bool:
-    """Whether every row is on the grid with a norm of at most 1, so that the claim above holds. NaN is
-    not."""
+    """Whether every row is on the grid with a norm of at most 1, so that the claim above holds. NaN is not."""
+    return first_off_grid(vectors_ND) is None
+
+
+def first_off_grid(vectors_ND: Float32Array) -> int | None:
+    """The number of the first row that is not on the grid with a norm of at most 1, or None."""
     rows_at_once = max(1, _CHECK_ELEMENTS // max(1, vectors_ND.shape[1]))
     for start in range(0, len(vectors_ND), rows_at_once):
         steps = vectors_ND[start : start + rows_at_once] * np.float32(GRID_STEPS)
-        if not np.array_equal(steps, np.rint(steps)):
-            return False
         # In float64: float32 would round a squared norm of 2^24 + 1 down to 2^24 and let the row pass.
-        squared_norms = np.einsum("nd,nd->n", steps, steps, dtype=np.float64)
-        if not (squared_norms <= GRID_STEPS**2).all():
-            return False
-    return True
+        is_short = np.einsum("nd,nd->n", steps, steps, dtype=np.float64) <= GRID_STEPS**2
+        if not (is_short.all() and np.array_equal(steps, np.rint(steps))):
+            is_whole = (steps == np.rint(steps)).all(axis=1)
+            return start + int(np.argmin(is_whole & is_short))
+    return None

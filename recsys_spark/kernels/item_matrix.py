@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recsys_spark.kernels.grid import GRID_STEPS, Float32Array, is_on_grid
+from recsys_spark.kernels.grid import GRID_STEPS, Float32Array, OffGridError, first_off_grid
 
 Int16Array = npt.NDArray[np.int16]
 Int32Array = npt.NDArray[np.int32]
@@ -121,7 +121,7 @@ class ItemMatrixBuilder:
         self._matrix.row_of_idx_I[item_idx_M] = rows_M
 
     def add(self, vectors_ND: Float32Array) -> None:
-        """The next vectors. ValueError when one is off the grid, or of another width."""
+        """The next vectors. OffGridError when one is off the grid, ValueError for another width."""
         steps = grid_steps(vectors_ND, "items", dim=self._matrix.dim)
         rows = self._rows_M[self._num_added : self._num_added + len(steps)]
         self._matrix.steps_ND[rows] = steps
@@ -160,13 +160,16 @@ def item_matrix(vectors_MD: Float32Array, places_M: IntArray, item_idx_M: IntArr
 
 
 def grid_steps(vectors_ND: Float32Array, name: str, *, dim: int | None = None) -> Int16Array:
-    """Vectors on the grid as whole numbers of its steps; ValueError when they are not, naming whose they are."""
+    """Vectors on the grid as whole numbers of its steps; OffGridError when they are not there.
+
+    ValueError for another type or width, naming whose vectors they are.
+    """
     if vectors_ND.ndim != 2 or vectors_ND.dtype != np.float32:
         raise ValueError(f"top-K: wanted {name} as float32 [N, D]; found {vectors_ND.dtype} {vectors_ND.shape}")
     if dim is not None and vectors_ND.shape[1] != dim:
         raise ValueError(f"top-K: wanted {name} of {dim} dimensions; found {vectors_ND.shape[1]}")
-    if not is_on_grid(vectors_ND):
-        raise ValueError(f"top-K: wanted {name} from snap_to_grid; found a vector off the grid, or longer than 1")
+    if (row := first_off_grid(vectors_ND)) is not None:
+        raise OffGridError(row)
     return (vectors_ND * np.float32(GRID_STEPS)).astype(np.int16)
 
 

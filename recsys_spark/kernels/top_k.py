@@ -98,7 +98,7 @@ class Users:
 
     @classmethod
     def of(cls, vectors_UD: Float32Array, *, dim: int) -> Users:
-        """ValueError when vectors are off the grid or not as wide as the items."""
+        """OffGridError when vectors are off the grid, ValueError when they are not as wide as the items."""
         return cls(vectors_UD, grid_steps(vectors_UD, "users", dim=dim), coarsen(vectors_UD))
 
     def of_rows(self, users_S: Int64Array) -> Users:

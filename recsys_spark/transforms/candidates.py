@@ -27,3 +27,9 @@ def list_items(candidates: DataFrame, index: DataFrame) -> DataFrame:
         .join(index.select(c.ITEM_ID, c.ITEM_IDX), on=[c.ITEM_IDX], how="inner")
         .select(c.SEEN_RULE, c.USER_ID, c.ITEM_ID, c.RANK, c.SCORE)
     )
+
+
+def cut_short(candidates: DataFrame, *, list_size: int, num_items: int) -> DataFrame:
+    """The rows of CANDIDATES that end before `list_size` items because `score.top_k` does: items were left to list."""
+    is_full = F.col(c.SHORTFALL).isNull()
+    return candidates.where(is_full & (F.size(c.ITEMS) < min(list_size, num_items)))

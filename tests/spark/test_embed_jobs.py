@@ -224,6 +224,11 @@ def test_a_back_end_that_is_not_here_names_those_that_are(world):
         config_of(world.store.root, "embed.back_end=int4")
 
 
+def test_a_worker_too_small_to_make_the_item_matrix_is_an_error_before_anything_runs(world):
+    with pytest.raises(RecsysError, match=r"score\.worker_mib: wanted at least 401, to make the matrix of \d+ items"):
+        world.embed(embed_users.STAGE, "score.worker_mib=400", force=True)
+
+
 def test_vectors_are_those_of_the_grid(template):
     vectors = np.array([row["embedding"] for row in template.slice(ITEM_EMBEDDINGS).values()], dtype=np.float32)
     assert np.array_equal(vectors * 2**12, np.rint(vectors * 2**12))

@@ -177,7 +177,7 @@ def test_more_places_than_items_is_an_error_before_anything_runs(spark, items):
         ([1.0], "users to score, column embedding: wanted an array<float> of width 8; found widths from 1 to 1"),
         (None, "users to score, column embedding: .* found nulls in 1 rows"),
         ([1.0, None], "nulls in 0 rows or inside of rows"),
-        ([0.3] * DIM, "users from snap_to_grid"),
+        ([0.3] * DIM, "users to score, column embedding, row of u: wanted coordinates that are multiples of 1/4096"),
     ],
 )
 def test_vectors_that_do_not_fit_are_named(spark, items, vector, message):
@@ -196,6 +196,14 @@ def test_two_model_versions_in_one_snapshot_are_named(spark, tmp_path):
     both = take_snapshot(spark.read.format("delta").load(path), "ITEM_EMBEDDINGS", 0)
     with pytest.raises(PythonException, match="found 10 rows, 5 distinct ids, 0 null"):
         score(spark, both, top_k=2).collect()
+
+
+def test_an_item_whose_vector_is_off_the_grid_is_named(spark, tmp_path):
+    path, off = str(tmp_path / "off"), [0.3] * DIM
+    spark.createDataFrame([*ITEMS[:5], ("odd", 99, "1", off)], ITEMS_DDL).write.format("delta").save(path)
+    snapshot = take_snapshot(spark.read.format("delta").load(path), "ITEM_EMBEDDINGS", 0)
+    with pytest.raises(PythonException, match="version 0, column embedding, row of odd: wanted coordinates that are"):
+        score(spark, snapshot, top_k=2).collect()
 
 
 @pytest.mark.parametrize(

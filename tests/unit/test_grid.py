@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recsys_spark.kernels.grid import GRID_STEPS, is_on_grid, snap_to_grid
+from recsys_spark.kernels.grid import GRID_STEPS, first_off_grid, is_on_grid, snap_to_grid
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
 matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 40)), elements=finite)
@@ -111,4 +111,4 @@ def test_no_rows_are_on_the_grid():
 )
 def test_sees_a_row_off_the_grid(row):
     # [1, 1/4096] has the squared norm 2^24 + 1 in steps: float32 would round it to 2^24 and let it pass.
-    assert not is_on_grid(np.array([[0.5, 0.5], row], dtype=np.float32))
+    assert first_off_grid(np.array([[0.5, 0.5], row], dtype=np.float32)) == 1

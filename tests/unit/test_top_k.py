@@ -343,10 +343,10 @@ EYE = np.eye(2, dtype=np.float32)
     [
         (lambda: find(EYE, top_k=0), "top_k >= 1"),
         (lambda: Users.of(EYE.astype(np.float64), dim=2), "users as float32"),
-        (lambda: Users.of(EYE * np.float32(0.3), dim=2), "users from snap_to_grid"),
-        (lambda: Users.of(EYE * np.float32(np.nan), dim=2), "users from snap_to_grid"),
+        (lambda: Users.of(EYE * np.float32(0.3), dim=2), "row 0 off the grid"),
+        (lambda: Users.of(EYE * np.float32(np.nan), dim=2), "row 0 off the grid"),
         (lambda: Users.of(EYE, dim=3), "users of 3 dimensions; found 2"),
-        (lambda: item_matrix(EYE * 2, np.arange(2), np.arange(2)), "items from snap_to_grid"),
+        (lambda: item_matrix(EYE * 2, np.arange(2), np.arange(2)), "row 0 off the grid"),
         (lambda: item_matrix(EYE, np.arange(3), np.arange(3)), "wanted 3 vectors; found 2"),
         (lambda: item_matrix(EYE[:, :0], np.arange(2), np.arange(2)), "1 to 16384 dimensions; found 0"),
     ],

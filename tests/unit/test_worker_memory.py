@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from recsys_spark.bridges.worker_memory import Need
+from recsys_spark.bridges.worker_memory import Need, require_building_fits
 from recsys_spark.errors import RecsysError
 
 NEED = Need(num_items=50_000, dim=128, top_k=100, num_rules=2, num_segments=1, num_caps=0)
@@ -53,3 +53,13 @@ def test_lists_of_ids_cost_their_longest_id_when_listed_and_when_ordered():
     assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 60) * 4096 * NEED.top_k * NEED.num_rules
     short, long = (replace(need, num_items=10**8) for need in (short, long))
     assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 60) * 10**8
+
+
+def test_the_worker_that_the_error_about_making_the_matrix_names_can_make_it():
+    require_building_fits(1_000_000, worker_mib=1024)
+    with pytest.raises(RecsysError, match=r"worker_mib: wanted at least .* 10,000,000 items; found 1,024") as raised:
+        require_building_fits(10_000_000, worker_mib=1024)
+    worker_mib = int(re.search(r"--set score\.worker_mib=(\d+)", str(raised.value)).group(1))
+    require_building_fits(10_000_000, worker_mib=worker_mib)
+    with pytest.raises(RecsysError):
+        require_building_fits(10_000_000, worker_mib=worker_mib - 1)
