@@ -2,6 +2,7 @@
 
     make bench-embed                     about 12 minutes; writes benchmarks/results/embed.json
     make bench-embed ARGS=--quick        a tenth of the texts, nothing judged or written
+    make bench-embed ARGS='--items N'    only the job, on N items with a text of their own, nothing judged or written
 
 Every row runs in one thread, on the same texts, in the same run: real names of the Complete Journey catalogue, each
 once ("short"), and five or six of them joined ("long"). The naive rows are measured on the first texts and scaled. The
@@ -17,7 +18,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.embed_environment import peers_python
-from benchmarks.embed_job import time_jobs
+from benchmarks.embed_job import time_jobs, time_own_texts
 from benchmarks.embed_rows import HEADER, OURS, Row, verdicts
 from benchmarks.embed_texts import BATCH_TOKENS, ENCODER, MAX_TOKENS, long_texts, short_texts
 from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, available, fastest_exact, row_cosines, try_out
@@ -38,9 +39,15 @@ RESULTS = Path(__file__).with_name("results") / "embed.json"
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.embed", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the texts; nothing is judged or written")
-    share = 10 if parser.parse_args(arguments).quick else 1
+    parser.add_argument("--items", type=int, help="only the job, on that many items with a text of their own")
+    options = parser.parse_args(arguments)
+    share = 10 if options.quick else 1
     torch.set_num_threads(1)
     print(_machine(), HEADER, sep="\n", flush=True)
+    if options.items:
+        _, seconds, _ = _time_naive("short", texts := short_texts(60), len(texts))[0]
+        _rows_of_job(time_own_texts(options.items), seconds / len(texts))
+        return
     rows: list[Row] = []
     sets = {"short": short_texts(2000 // share), "long": long_texts(400 // share)}
     naive = {}
@@ -54,13 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 cosine = float(row_cosines(vectors, exact[: len(vectors)]).min())
                 rows.append(Row(row_name, len(texts), seconds, naive[name] / seconds, cosine))
                 print(rows[-1], flush=True)
-    per_text = naive["short"] / len(sets["short"])
-    for row_name, size, seconds, factor in time_jobs(per_text, num_items=92_331 // share):
-        rows.append(Row(row_name, size, seconds, factor))
-        print(rows[-1], flush=True)
+    rows += _rows_of_job(time_jobs(92_331 // share), naive["short"] / len(sets["short"]))
     if share == 1:
         print("", *verdicts(rows), sep="\n")
         RESULTS.write_text(json.dumps({"machine": _machine(), "rows": [vars(row) for row in rows]}, indent=1) + "\n")
+
+
+def _rows_of_job(runs: Iterable[tuple[str, int, float]], naive_per_text: float) -> list[Row]:
+    """Printed as they come; the naive loop encodes each item's text."""
+    rows = []
+    for name, size, seconds in runs:
+        rows.append(Row(name, size, seconds, naive_per_text * size / seconds))
+        print(rows[-1], flush=True)
+    return rows
 
 
 def _machine() -> str:
