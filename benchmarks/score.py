@@ -63,7 +63,7 @@ SPARK_WAYS: Final = {
     "als": "Spark ALS, seen items listed",
     "floor": "Spark without any search",
 }
-MANY_USERS: Final = {
+MANY_USERS: Final[dict[int, dict[int, tuple[str, ...]]]] = {
     128: {100_000: ("ours", "als", "floor"), 200_000: ("ours", "floor")},
     384: {100_000: ("ours", "floor")},
 }
