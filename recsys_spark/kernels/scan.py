@@ -158,6 +158,65 @@ def keep_best(keys_L: KeyArray, top_k: int) -> np.uint64:
 
 
 @compiled
+def raise_claim(
+    claim: np.int64,
+    kept_L: KeyArray,
+    largest_G: npt.NDArray[np.float32],
+    scale: np.float32,
+    error: np.float32,
+    guess: Guess,
+    scratch_L: npt.NDArray[np.float32],
+) -> np.int64:
+    """A user's claim as `guess` raises it: from the pairs kept so far, or from the tile's largest values, which are
+    scores when multiplied by `scale`, and at most `error` too high.
+    """
+    if 0 < guess.rank <= kept_L.shape[0]:
+        return max(claim, nth_best(kept_L, guess.rank, scratch_L))
+    if guess.from_tile and 0 < guess.rank <= largest_G.shape[0]:
+        about = nth_largest(largest_G, guess.rank) * scale - error
+        return max(claim, np.int64(max(about, np.float32(-1)) * UNIT))
+    return claim
+
+
+@compiled
+def bound_groups(
+    products_WG: npt.NDArray[np.int32],
+    scale_WG: npt.NDArray[np.float32],
+    spare: np.float32,
+    least: np.float32,
+    largest_G: npt.NDArray[np.float32],
+) -> None:
+    """Each group's largest bound, and at least `least`; see `scan_coarse`."""
+    for g in range(largest_G.shape[0]):
+        largest_G[g] = max((np.float32(products_WG[0, g]) + spare) * scale_WG[0, g], least)
+    for w in range(1, products_WG.shape[0]):
+        for g in range(largest_G.shape[0]):
+            bound = (np.float32(products_WG[w, g]) + spare) * scale_WG[w, g]
+            largest_G[g] = bound if bound > largest_G[g] else largest_G[g]
+
+
+@compiled
+def find_hits(
+    products_WG: npt.NDArray[np.int32],
+    scale_WG: npt.NDArray[np.float32],
+    spare: np.float32,
+    level: np.float32,
+    largest_G: npt.NDArray[np.float32],
+    groups_G: npt.NDArray[np.int32],
+    hits_T: npt.NDArray[np.int32],
+) -> int:
+    """Write down, in `hits_T`, the items whose bound reaches a level; how many there are. `groups_G` is scratch."""
+    num_hits = 0
+    for i in range(reaching(largest_G, level, groups_G)):
+        g = groups_G[i]
+        for w in range(products_WG.shape[0]):
+            hits_T[num_hits] = w * products_WG.shape[1] + g
+            bound = (np.float32(products_WG[w, g]) + spare) * scale_WG[w, g]
+            num_hits += (bound >= level) & (products_WG[w, g] != BLANK_PRODUCT)
+    return num_hits
+
+
+@compiled
 def scan_coarse(
     products_ST: npt.NDArray[np.int32],
     first_user: int,
@@ -183,42 +242,26 @@ def scan_coarse(
     Users for whom more than `too_many` items reach the floor are left alone, and marked in the result.
     """
     num_users, num_items = products_ST.shape
-    width = num_items // groups
-    products_SWG, scale_T = products_ST.reshape(num_users, width, groups), items.scale_N
-    scale_WG = scale_T.reshape(width, groups)
+    products_SWG = products_ST.reshape(num_users, num_items // groups, groups)
+    scale_WG = items.scale_N.reshape(num_items // groups, groups)
     is_left_S = np.zeros(num_users, dtype=np.bool_)
     largest_G = np.empty(groups, dtype=np.float32)
     groups_G = np.empty(groups, dtype=np.int32)
     hits_T = np.empty(num_items, dtype=np.int32)
     scratch_L = np.empty(lists.keys_UL.shape[1], dtype=np.float32)
     for s in range(num_users):
-        user, row_T = first_user + s, products_ST[s]
-        scale = users.scale_N[user]
-        spare = (np.float32(1) + users.error_N[user]) / scale * worst_error
-        for g in range(groups):
-            bound = (np.float32(products_SWG[s, 0, g]) + spare) * scale_WG[0, g]
-            largest_G[g] = max(bound, np.float32(-2) / scale)  # lower than a score: blanks would spoil the bisection
-        for w in range(1, width):
-            for g in range(groups):
-                bound = (np.float32(products_SWG[s, w, g]) + spare) * scale_WG[w, g]
-                largest_G[g] = bound if bound > largest_G[g] else largest_G[g]
-        keys_L, count = lists.keys_UL[user], lists.counts_U[user]
-        claim, cutoff = lists.claims_U[user], lists.cutoffs_U[user]
-        if 0 < guess.rank <= count:
-            claim = max(claim, nth_best(keys_L[:count], guess.rank, scratch_L))
-        elif guess.from_tile and 0 < guess.rank <= groups:
-            about = nth_largest(largest_G, guess.rank) * scale - items.error_N[0]
-            claim = max(claim, np.int64(max(about, np.float32(-1)) * UNIT))
+        user = first_user + s
+        scale, error = users.scale_N[user], users.error_N[user]
+        spare = (np.float32(1) + error) / scale * worst_error
+        least = np.float32(-2) / scale  # lower than a score: blanks would spoil the bisection
+        bound_groups(products_SWG[s], scale_WG, spare, least, largest_G)
+        keys_L, count, cutoff = lists.keys_UL[user], lists.counts_U[user], lists.cutoffs_U[user]
+        claim = lists.claims_U[user]
+        claim = raise_claim(claim, keys_L[:count], largest_G, scale, items.error_N[0], guess, scratch_L)
         lists.claims_U[user] = claim
         floor = floor_of(claim, cutoff)
-        level = (np.float32(floor) / np.float32(UNIT) - users.error_N[user] - _SLACK) / scale
-        num_groups = reaching(largest_G, level, groups_G)
-        num_hits = 0
-        for i in range(num_groups):
-            for t in range(groups_G[i], num_items, groups):
-                hits_T[num_hits] = t
-                bound = (np.float32(row_T[t]) + spare) * scale_T[t]
-                num_hits += (bound >= level) & (row_T[t] != BLANK_PRODUCT)
+        level = (np.float32(floor) / np.float32(UNIT) - error - _SLACK) / scale
+        num_hits = find_hits(products_SWG[s], scale_WG, spare, level, largest_G, groups_G, hits_T)
         if num_hits > too_many:
             is_left_S[s] = True
             continue
@@ -259,13 +302,9 @@ def scan_exact(
             for g in range(groups):
                 score = scores_SWG[s, w, g]
                 largest_G[g] = score if score > largest_G[g] else largest_G[g]
-        keys_L, count = lists.keys_UL[user], lists.counts_U[user]
-        claim, cutoff = lists.claims_U[user], lists.cutoffs_U[user]
-        if 0 < guess.rank <= count:
-            claim = max(claim, nth_best(keys_L[:count], guess.rank, scratch_L))
-        elif guess.from_tile and 0 < guess.rank <= groups:
-            about = max(nth_largest(largest_G, guess.rank), np.float32(-1))
-            claim = max(claim, np.int64(about * UNIT))
+        keys_L, count, cutoff = lists.keys_UL[user], lists.counts_U[user], lists.cutoffs_U[user]
+        claim = lists.claims_U[user]
+        claim = raise_claim(claim, keys_L[:count], largest_G, np.float32(1), np.float32(0), guess, scratch_L)
         lists.claims_U[user] = claim
         level = np.float32(floor_of(claim, cutoff)) / np.float32(UNIT)
         for g in range(groups):
