@@ -4,7 +4,7 @@ import sys
 
 from recsys_spark import columns as c
 from recsys_spark.evaluation.metrics import truth_slices
-from recsys_spark.rules import SECTIONS, load_rules, rule_files
+from recsys_spark.rules import SECTIONS, load_rules, require_same_rules, rule_files
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.seen_rules import days_dropped
 from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS, ITEM_INDEX, ITEMS
@@ -18,6 +18,7 @@ from recsys_spark.transforms.rules import allowed_pairs
 
 def run(context: Context) -> None:
     settings, split = context.config.rank, context.config.split
+    require_same_rules(context, CANDIDATES)
     rules = load_rules(context.spark, context.config.rules, list_size=settings.list_size)
     as_of, items = split.validation_start, context.read(ITEMS)
     chosen = of_types(context.read(EVENTS), split.target_event_types)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import apply_rules, rank, score
+from jobs import apply_rules, choose_blend, rank, score
 from recsys_spark.errors import RecsysError
 from recsys_spark.runner import run_stage
 from recsys_spark.tables import catalog as t
@@ -98,12 +98,14 @@ OTHER_RULES = {
 
 
 @pytest.mark.parametrize("other", OTHER_RULES)
-def test_score_and_rank_stop_when_the_tables_were_made_under_other_rules(template, other):
+def test_the_stages_after_stop_when_the_tables_were_made_under_other_rules(template, other):
     where = r"wanted rows made under the rules of the configuration; .* Run jobs/apply_rules\.py again with the same"
     with pytest.raises(RecsysError, match=f"table USER_RULES: {where}"):
         template.run(score.STAGE, OTHER_RULES[other])
     with pytest.raises(RecsysError, match=f"table ITEM_GROUPS: {where}"):
         template.run(rank.STAGE, OTHER_RULES[other])
+    with pytest.raises(RecsysError, match=r"table CANDIDATES: .* Run jobs/score\.py again with the same"):
+        template.run(choose_blend.STAGE, OTHER_RULES[other])
 
 
 def test_rank_stops_when_rules_were_applied_that_the_candidates_do_not_know(world):
