@@ -53,7 +53,7 @@ STAGE = Stage(
     run=run,
     reads=READS,
     writes=(t.CANDIDATES,),
-    sections=("run.id", "score", "seen_rules", *SECTIONS, "split.target_event_types"),
+    sections=("run.id", "score.top_k", "score.checked_share", "seen_rules", *SECTIONS, "split.target_event_types"),
 )
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ STAGE = Stage(
     run=run,
     reads=(ITEM_EMBEDDINGS, MODELS),
     writes=(SIMILAR_ITEMS,),
-    sections=("run.id", "similar.top_k", "score.user_block", "score.worker_mib", "score.checked_share"),
+    sections=("run.id", "similar.top_k", "score.checked_share"),
 )
 
 if __name__ == "__main__":

@@ -28,10 +28,13 @@ def run(context: Context) -> None:
         num_rules=1,
         num_segments=0,
         num_caps=0,
+        is_checked=settings.checked_share > 0,
         longest_id=first_row(embeddings.select(F.max(F.octet_length(c.USER_ID))))[0],
     )
     need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
-    lists = similar_users(embeddings, users, top_k=top_k, user_block=settings.user_block)
+    lists = similar_users(
+        embeddings, users, top_k=top_k, user_block=settings.user_block, checked_share=settings.checked_share
+    )
     context.replace(SIMILAR_USERS, lists, model_version=model.version)
 
 
@@ -40,7 +43,7 @@ STAGE = Stage(
     run=run,
     reads=(USER_EMBEDDINGS, MODELS),
     writes=(SIMILAR_USERS,),
-    sections=("run.id", "similar.top_users", "score.user_block", "score.worker_mib"),
+    sections=("run.id", "similar.top_users", "score.checked_share"),
 )
 
 if __name__ == "__main__":

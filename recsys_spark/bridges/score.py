@@ -8,8 +8,7 @@ anywhere. All seen rules come from one pass over the scores; with caps, each fro
 The result does not depend on partitions, blocks or files: vectors lie on the grid on which products are exact, and
 equal scores are ordered by item_id.
 
-A run that is asked to (`checked_share`) proves that it is exact: lists of a sample of its users are worked out once
-more in float64 (kernels/oracle.py), and one that differs stops it.
+A run that is asked to (`checked_share`) proves that it is exact (bridges/proof.py).
 
 The work is one thread per Python worker: the session sets OMP_NUM_THREADS and OPENBLAS_NUM_THREADS in the workers'
 environment (tables/session.py), since Spark's tasks already fill the cores. Its memory has a bound that is known
@@ -22,7 +21,6 @@ item (Spark spent longer writing them than the kernel finding them).
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -37,6 +35,7 @@ from pyspark.sql import DataFrame
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.item_store import share_item_matrix
+from recsys_spark.bridges.proof import require_exact
 from recsys_spark.bridges.rule_store import RuleTables, share_caps, share_segments
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN, SEEN_DAYS, exclude, explain_short
@@ -46,13 +45,12 @@ from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
 from recsys_spark.errors import problem
 from recsys_spark.kernels.caps import find_capped
 from recsys_spark.kernels.exclusions import Exclusions
-from recsys_spark.kernels.item_matrix import Int64Array, ItemMatrix
-from recsys_spark.kernels.oracle import oracle_keys
+from recsys_spark.kernels.item_matrix import ItemMatrix
 from recsys_spark.kernels.products import fastest_products
-from recsys_spark.kernels.scan import KeyArray
 from recsys_spark.kernels.top_k import TopLists, Users, find_top_k, readmit
 from recsys_spark.kernels.top_k_gpu import DeviceItems, find_top_k_on
 from recsys_spark.seen_rules import days_dropped
+from recsys_spark.tables.session import ARROW_BATCH_BYTES
 
 SCORED_SCHEMA: Final = (
     f"{c.USER_ID} string, {c.SPLIT} string, {c.SEEN_RULE} string, {c.ITEMS} array<int>, {c.SCORES} array<double>, "
@@ -140,11 +138,16 @@ def _scorer(settings: ScoreSettings) -> Callable[[Iterable[pa.RecordBatch]], Ite
 
 def score_batches(batches: Iterable[pa.RecordBatch], settings: ScoreSettings) -> Iterator[pa.RecordBatch]:
     """The worker: batches of users (user_id, split, embedding, seen) to batches of SCORED_SCHEMA's columns."""
-    torch.set_num_threads(1)  # a worker's share of the machine, whatever its environment says
-    forget_archives()
-    for users in rebatch(batches, settings.user_block):
+    begin_in_worker()
+    for users in rebatch(batches, settings.user_block, max_bytes=ARROW_BATCH_BYTES):
         for block in split_by_pairs(with_all_columns(users)):
             yield from _score_block(block, share_item_matrix(settings.items, settings.column), settings)
+
+
+def begin_in_worker() -> None:
+    """What every task that searches does first."""
+    torch.set_num_threads(1)  # a worker's share of the machine, whatever its environment says
+    forget_archives()
 
 
 def with_all_columns(users: pa.RecordBatch) -> pa.RecordBatch:
@@ -188,34 +191,13 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
         lists = {
             rule: readmit(fewest, ready, items, widest.pairs_beyond(without)) for rule, without in excluded.items()
         }
-    checked_S = _sample(users.column(c.USER_ID), settings.checked_share)
     for rule, top in lists.items():
-        wanted_SK = oracle_keys(
-            ready.vectors_UD[checked_S], items, top_k=settings.top_k, excluded=excluded[rule].of_users(checked_S),
-            caps=caps, most_C=most_C,
+        require_exact(
+            top, ready, users.column(c.USER_ID), items, share=settings.checked_share, excluded=excluded[rule],
+            caps=caps, most_C=most_C, under=f" under seen rule {rule}",
         )  # fmt: skip
-        _require_equal(top.keys_UK[checked_S], wanted_SK, users.column(c.USER_ID).take(pa.array(checked_S)), rule)
         why = explain_short(top, excluded[rule], users, items, segments)
         yield _lists_as_batch(top, rule, why, users, items, settings)
-
-
-def _sample(user_ids: pa.Array, share: float) -> Int64Array:
-    """The places of users whose id's hash is below a share of all hashes: the same ones whatever the layout."""
-    if not share:
-        return np.empty(0, dtype=np.int64)
-    hashes_U = np.array([zlib.crc32(user_id.encode()) for user_id in user_ids.to_pylist()])
-    return np.flatnonzero(hashes_U < share * 2**32)
-
-
-def _require_equal(found_SK: KeyArray, wanted_SK: KeyArray, user_ids: pa.Array, rule: str) -> None:
-    differing_S = np.flatnonzero((found_SK != wanted_SK).any(axis=1))
-    if len(differing_S):
-        raise problem(
-            f"scores of user {user_ids[differing_S[0].item()]} under seen rule {rule}",
-            wanted="the list that float64 products of all items give (score.checked_share)",
-            found=f"another one; so for {len(differing_S)} of {len(found_SK)} checked users of a block",
-            do="This processor or a library on it computes wrongly, or the search has a fault: please report it.",
-        )
 
 
 def search(users: Users, top_k: int, excluded: Exclusions, *, items: ItemMatrix) -> TopLists:

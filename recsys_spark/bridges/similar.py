@@ -12,13 +12,13 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import torch
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.item_store import share_user_matrix
-from recsys_spark.bridges.score import score_pairs, search
+from recsys_spark.bridges.proof import require_exact
+from recsys_spark.bridges.score import begin_in_worker, score_pairs, search
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN
 from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_off_grid
@@ -48,17 +48,20 @@ def similar_items(
     return reduce(DataFrame.unionByName, lists)
 
 
-def similar_users(embeddings: DataFrame, users: Snapshot, *, top_k: int, user_block: int) -> DataFrame:
+def similar_users(
+    embeddings: DataFrame, users: Snapshot, *, top_k: int, user_block: int, checked_share: float = 0.0
+) -> DataFrame:
     """user_id, users and scores: for every user the exact best `top_k` others with a cosine above 0.
 
     `embeddings` are rows of USER_EMBEDDINGS of one model version and split, `users` is the snapshot of the same rows.
-    Equal scores stand in the order of user_id. Raises what `share_user_matrix` raises, in the workers.
+    Equal scores stand in the order of user_id. Lists of about `checked_share` of the users are worked out in float64
+    too. Raises in the workers what `share_user_matrix` raises, and when a checked list differs.
     """
 
     def find(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        torch.set_num_threads(1)  # a worker's share of the machine, as in bridges/score.py
+        begin_in_worker()
         for block in rebatch(batches, user_block):
-            yield _find_users(block, users, top_k=top_k + 1)
+            yield find_users(block, users, top_k=top_k + 1, checked_share=checked_share)
 
     def is_other(found: Column) -> Column:
         return (found[c.USERS] != F.col(c.USER_ID)) & (found[c.SCORES] > 0)
@@ -99,14 +102,16 @@ def _lists_of_kind(
     return found.unionByName(nothing)
 
 
-def _find_users(block: pa.RecordBatch, users: Snapshot, *, top_k: int) -> pa.RecordBatch:
-    """The best `top_k` users for each of the block, themselves among them, as columns of _FOUND_SCHEMA."""
+def find_users(block: pa.RecordBatch, users: Snapshot, *, top_k: int, checked_share: float) -> pa.RecordBatch:
+    """The worker: the best `top_k` users for each of the block, themselves among them, as columns of _FOUND_SCHEMA."""
     matrix, ids = share_user_matrix(users)
     where = f"users to compare, column {c.EMBEDDING}"
     vectors_UD = decode_vectors(block.column(c.EMBEDDING), where, width=matrix.dim)
     with explain_off_grid(where, block.column(c.USER_ID)):
         ready = Users.of(vectors_UD, dim=matrix.dim)
-    top = search(ready, top_k, Exclusions.none(len(block)), items=matrix)
+    nobody = Exclusions.none(len(block))
+    top = search(ready, top_k, nobody, items=matrix)
+    require_exact(top, ready, block.column(c.USER_ID), matrix, share=checked_share, excluded=nobody)
     listed = ids.take(pa.array(top.places_P)).cast(pa.string())
     columns = {
         c.USER_ID: block.column(c.USER_ID),

@@ -76,23 +76,32 @@ def read_batches(
     return rebatch((batch for file in files for batch in _read_file(file, list(columns), batch_rows)), batch_rows)
 
 
-def rebatch(batches: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in the same order: `batch_rows` rows per batch, the last one shorter, none empty."""
+def rebatch(
+    batches: Iterable[pa.RecordBatch], batch_rows: int, *, max_bytes: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The same rows in the same order: `batch_rows` rows per batch, the last one shorter, none empty.
+
+    A batch may be shorter where those who come reach `max_bytes` in all before: no more than these and the last of
+    them are held, and once more while they are joined.
+    """
     if batch_rows < 1:
         raise ValueError(f"wanted batch_rows >= 1; found {batch_rows}")
     pending: list[pa.RecordBatch] = []
-    num_pending = 0
     for batch in batches:
         pending.append(batch)
-        num_pending += batch.num_rows
-        if num_pending >= batch_rows:
+        num_pending = sum(map(len, pending))
+        is_full = max_bytes is not None and sum(each.nbytes for each in pending) >= max_bytes
+        if is_full or num_pending >= batch_rows:
             whole = _join(pending)
-            whole_rows = num_pending - num_pending % batch_rows
-            yield from (whole.slice(start, batch_rows) for start in range(0, whole_rows, batch_rows))
-            num_pending -= whole_rows
-            pending = [whole.slice(whole_rows)]
-    if num_pending:
+            num_whole = num_pending if is_full else num_pending - num_pending % batch_rows
+            yield from _slices(whole.slice(0, num_whole), batch_rows)
+            pending = [whole.slice(num_whole)]
+    if sum(map(len, pending)):
         yield _join(pending)
+
+
+def _slices(whole: pa.RecordBatch, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    return (whole.slice(start, batch_rows) for start in range(0, len(whole), batch_rows))
 
 
 def assign_files(files: Sequence[SnapshotFile], num_shards: int) -> list[tuple[SnapshotFile, ...]]:

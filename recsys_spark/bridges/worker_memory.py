@@ -9,6 +9,7 @@ from recsys_spark.errors import problem
 from recsys_spark.kernels.caps import FETCH, MAX_BITS_BYTES
 from recsys_spark.kernels.oracle import oracle_bytes
 from recsys_spark.kernels.top_k import search_bytes
+from recsys_spark.tables.session import ARROW_BATCH_BYTES
 
 MAX_BLOCK_PAIRS: Final = 2**20
 """Seen items of the users searched for at a time: blocks with more are split, so that their memory has a bound."""
@@ -43,15 +44,17 @@ class Need:
     def bytes_for(self, user_block: int) -> int:
         """The libraries, and then the building of the item matrix or a block.
 
-        Of a block in Arrow: its users (vectors and seen items, as they came and joined), lists (20 bytes a listed item
-        and rule; its id twice), and the pairs that each rule excludes. Beside that the search, or the order of the
-        caps' groups, or a user's list by float64. The search with caps has, for users who are searched for again, bits
-        of their own, and a count for each group, of which there may be as many as items.
+        Of a block in Arrow: what Spark sent (less than its limit, and a batch of about that; once more when joined),
+        vectors, lists (20 bytes a listed item and rule; its id twice), and the pairs that each rule excludes. Beside
+        that the search, or the order of the caps' groups, or a user's list by float64. The search with caps has, for
+        users who are searched for again, bits of their own, and a count for each group, of which there may be as many
+        as items.
         """
         listed = 32 + 2 * self.longest_id if self.longest_id else 20
         of_arrow = (
             user_block * (8 * self.dim + listed * self.top_k * self.num_rules + 64)
             + (16 + 16 * self.num_rules) * MAX_BLOCK_PAIRS
+            + 4 * ARROW_BATCH_BYTES
         )
         of_search = search_bytes(
             user_block,

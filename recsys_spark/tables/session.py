@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -17,7 +17,11 @@ _EXTENSIONS = "spark.sql.extensions"
 _EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 _CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 
-_SPEED = {
+ARROW_BATCH_BYTES: Final = 2**24
+"""About the most that Spark hands a Python worker at a time; by its own default 256 MiB."""
+
+_THRIFT = {
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BATCH_BYTES),
     # A partitioned write keeps a file open per slice instead of sorting all rows by it: a third of its time.
     "spark.sql.maxConcurrentOutputFileWriters": "8",
     # The numbers and scores of lists hardly repeat: looking for repetitions was half of the time to write them.
@@ -31,7 +35,7 @@ _SPEED = {
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
     "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
 }
-"""What costs time when it is missing; a setting of the user's wins."""
+"""What costs time or memory when it is missing; a setting of the user's wins."""
 
 
 def build_session(
@@ -47,8 +51,8 @@ def build_session(
     chosen = _settings_as_text(settings)
     results = _settings_of_results(chosen.pop(_EXTENSIONS, submitted.get(_EXTENSIONS, "")))
     _require_unchanged(results, chosen)
-    speed = {name: value for name, value in _SPEED.items() if not submitted.contains(name)}
-    for name, value in {**speed, **chosen, **results}.items():
+    thrift = {name: value for name, value in _THRIFT.items() if not submitted.contains(name)}
+    for name, value in {**thrift, **chosen, **results}.items():
         builder = builder.config(name, value)
     if SparkContext._jvm is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
         own_jars = {"spark.jars": ",".join(delta_jars)} if delta_jars else {"spark.jars.packages": DELTA_PACKAGE}

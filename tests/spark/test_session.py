@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from recsys_spark.errors import RecsysError
-from recsys_spark.tables.session import build_session
+from recsys_spark.tables.session import ARROW_BATCH_BYTES, build_session
 
 pytestmark = pytest.mark.spark
 
@@ -32,6 +33,17 @@ def test_lists_are_written_without_dictionaries_and_other_columns_with_them(spar
     has_dictionary = {column.path_in_schema.split(".")[0]: column.has_dictionary_page for column in columns}
     assert has_dictionary == {"items": False, "scores": False, "others": True}
     assert {column.compression for column in columns} == {"ZSTD"}
+
+
+def test_python_workers_are_handed_no_more_than_the_limit_at_a_time(spark):
+    def measure(batches):
+        for batch in batches:
+            yield pa.RecordBatch.from_pydict({"num_bytes": [batch.nbytes]})
+
+    wide = spark.range(0, 100, 1, numPartitions=1).selectExpr("array_repeat(id, 100000) AS numbers")
+    found = [row.num_bytes for row in wide.mapInArrow(measure, "num_bytes long").collect()]
+    assert sum(found) > 4 * ARROW_BATCH_BYTES
+    assert max(found) < ARROW_BATCH_BYTES + 1_000_000
 
 
 def test_a_session_that_runs_already_takes_the_settings_as_spark_writes_them(spark):

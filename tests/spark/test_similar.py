@@ -3,12 +3,17 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.errors import PythonException
 
+from recsys_spark.bridges import similar
+from recsys_spark.bridges.score import search
 from recsys_spark.bridges.similar import KINDS, similar_items, similar_users
 from recsys_spark.bridges.snapshot import take_snapshot
+from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.grid import snap_to_grid
+from recsys_spark.kernels.top_k import TopLists
 from recsys_spark.tables.catalog import SIMILAR_ITEMS, SIMILAR_USERS, USER_EMBEDDINGS
 from recsys_spark.tables.store import Store
 
@@ -115,6 +120,21 @@ def test_lists_of_users_equal_the_oracle(users, top_k, user_block):
     assert {user for user, (listed, _) in found.items() if not listed} == {
         user for user, vector in USER_VECTORS.items() if not vector.any()
     }
+
+
+def test_lists_of_users_can_be_proven(users):
+    _, snapshot = of_split(users, "test")
+    vectors = [vector.tolist() for vector in USER_VECTORS.values()]
+    block = pa.RecordBatch.from_pydict(
+        {"user_id": list(USER_VECTORS), "embedding": pa.array(vectors, pa.list_(pa.float32()))}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        assert len(similar.find_users(block, snapshot, top_k=4, checked_share=1.0)) == NUM_USERS
+        patch.setattr(
+            similar, "search", lambda *given, **named: TopLists(search(*given, **named).keys_UK + np.uint64(1))
+        )
+        with pytest.raises(RecsysError, match=r"scores of [uü].*: wanted .*score\.checked_share"):
+            similar.find_users(block, snapshot, top_k=4, checked_share=1.0)
 
 
 def test_a_snapshot_of_two_splits_is_named(users):

@@ -1,5 +1,6 @@
 """Files are shared out without gap or overlap, and read with the rows that were counted, or not at all."""
 
+import itertools
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches
+from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches, rebatch
 from recsys_spark.errors import RecsysError
 
 file_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(
@@ -121,3 +122,28 @@ def test_a_snapshot_is_plain_and_counts_its_rows():
     snapshot = Snapshot("T", 3, (SnapshotFile("a", 2), SnapshotFile("b", 3)))
     assert snapshot.rows == 5
     assert pickle.loads(pickle.dumps(snapshot)) == snapshot
+
+
+@given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 12), st.none() | st.integers(1, 100))
+def test_batches_end_at_their_rows_or_where_their_bytes_do(sizes, batch_rows, max_bytes):
+    ends = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+    came = [pa.RecordBatch.from_pydict({"n": pa.array(range(*span), pa.int64())}) for span in itertools.pairwise(ends)]
+    batches = list(rebatch(came, batch_rows, max_bytes=max_bytes))
+    assert [number for batch in batches for number in batch.column("n").to_pylist()] == list(range(ends[-1]))
+    assert all(0 < len(batch) <= batch_rows for batch in batches)
+    if max_bytes is None:
+        assert all(len(batch) == batch_rows for batch in batches[:-1])
+
+
+def test_no_more_is_held_than_the_bytes_and_the_batch_that_reaches_them():
+    taken = []
+
+    def come():
+        for number in range(10):
+            taken.append(number)
+            yield pa.RecordBatch.from_pydict({"n": pa.array([number] * 4)})  # 32 bytes
+
+    assert [len(batch) for batch in rebatch(come(), 1000, max_bytes=64)] == [8] * 5
+    taken.clear()
+    next(rebatch(come(), 1000, max_bytes=65))
+    assert taken == [0, 1, 2]

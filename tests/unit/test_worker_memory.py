@@ -15,7 +15,7 @@ def test_the_usual_block_fits_the_usual_worker():
     NEED.require_fit(4096, worker_mib=1024)
 
 
-@pytest.mark.parametrize("worker_mib", [600, 700, 1000])
+@pytest.mark.parametrize("worker_mib", [700, 800, 1000])
 def test_the_block_that_the_error_names_fits_and_its_double_does_not(worker_mib):
     with pytest.raises(
         RecsysError, match=r"score\.user_block: .* found 1,000,000 users, which need [\d,]+ MiB"
