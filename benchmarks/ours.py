@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from pyspark.sql import SparkSession
@@ -26,15 +27,16 @@ USER_BLOCK = 4096
 _runs = itertools.count()
 
 
-def prepare(world: World, top_k: int) -> tuple[Callable[[], Lists], str]:
+def prepare(world: World, top_k: int, *, may_be_coarse: bool = True) -> tuple[Callable[[], Lists], str]:
     """The search of every user of the world among all its items, seen ones excluded, and the products it uses.
 
-    The item matrix stands ready, as it does for every user block but the first of a machine; in Spark's rows its making
-    is part of the time.
+    Without 8-bit ones (`may_be_coarse` False) it is the search of a processor that has none. The item matrix stands
+    ready, as it does for every user block but the first of a machine; in Spark's rows its making is part of the time.
     """
     num_users, num_items = len(world.users_UD), len(world.items_ND)
     matrix = item_matrix(world.items_ND, world.places_N, np.arange(num_items))
-    products = fastest_products(matrix.dim)
+    fastest = fastest_products(matrix.dim)
+    products = replace(fastest, is_coarse=fastest.is_coarse and may_be_coarse)
 
     def search() -> Lists:
         parts = [search_block(slice(first, first + USER_BLOCK)) for first in range(0, num_users, USER_BLOCK)]

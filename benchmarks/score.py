@@ -31,7 +31,18 @@ from benchmarks.peers_env import peers_python
 from benchmarks.score_grid import grid_cost
 from benchmarks.score_peers import OF_THE_PLATFORM
 from benchmarks.score_plot import draw
-from benchmarks.score_rows import Machine, Row, Size, as_line, heading, slopes, verdicts, write_json
+from benchmarks.score_rows import (
+    OURS,
+    OURS_IN_FLOAT32,
+    Machine,
+    Row,
+    Size,
+    as_line,
+    heading,
+    slopes,
+    verdicts,
+    write_json,
+)
 from benchmarks.vectors import KINDS, UNSNAPPED, around, make_world
 
 RESULTS: Final = Path(__file__).with_name("results")
@@ -57,7 +68,7 @@ GRID: Final = Size("random", 500, 50_000, 128, 100)
 
 PARTS: Final = ("kernel", "grid", "peers", "spark", "million", "scaling")
 SPARK_WAYS: Final = {
-    "ours": "ours",
+    "ours": OURS,
     "faiss": "faiss in mapInArrow",
     "torch": "torch in a pandas UDF",
     "als": "Spark ALS, seen items listed",
@@ -102,7 +113,12 @@ class Bench:
 
     def kernel(self, size: Size, part: str = "kernel") -> None:
         self.limit(size)
-        self._add(part, "ours", size, 1, self._measure("score_kernel", "ours", size, 1))
+        self._add(part, OURS, size, 1, self._measure("score_kernel", "ours", size, 1))
+
+    def kernel_in_float32(self, size: Size) -> None:
+        """What a processor without 8-bit products would take, if its float32 ones were as fast."""
+        self.limit(size)
+        self._add("kernel", OURS_IN_FLOAT32, size, 1, self._measure("score_kernel", "ours-float32", size, 1))
 
     def grid(self, size: Size) -> None:
         self.limit(size)
@@ -137,7 +153,7 @@ class Bench:
         found = self._measure("score_spark", "ours", size, 1)
         hours = found["seconds"] / size.users * 1_000_000 / 3600
         found["note"] += f"; {hours:.1f} h for a million users on these two cores"
-        self._add("million", "ours", size, 2, found)
+        self._add("million", OURS, size, 2, found)
 
     def _measure(
         self, module: str, what: str, size: Size, threads: int, python: object = sys.executable, **variables: str
@@ -189,6 +205,8 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
         made = [replace(size, kind=kind) for size, kind in itertools.product(standard, KINDS)]
         for size in [*made, *real]:
             bench.kernel(size)
+        for size in made:
+            bench.kernel_in_float32(size)
     if "grid" in options.only:
         for dim, kind in itertools.product(DIMS, UNSNAPPED):
             bench.grid(smaller(replace(GRID, dim=dim, kind=kind), shrink))

@@ -87,6 +87,7 @@ WANTED: Final = {
 """Highest ratio to the limit: (with 8-bit products, elsewhere)."""
 
 OURS: Final = "ours"
+OURS_IN_FLOAT32: Final = "ours, without 8-bit products"
 BY: Final = "by "
 """Begins the part of scaling rows; the axis that grows follows."""
 
@@ -116,13 +117,14 @@ def slopes(rows: Sequence[Row]) -> list[str]:
 def verdicts(rows: Sequence[Row], machine: Machine) -> list[str]:
     """A line for each thing wanted that these rows can tell of."""
     lines = []
-    for ours in (row for row in rows if row.name == OURS and row.part in ("kernel", "spark")):
+    of_ours = [row for row in rows if row.name in (OURS, OURS_IN_FLOAT32) and row.part in ("kernel", "spark")]
+    for ours in of_ours:
         if bounds := WANTED.get((ours.part, ours.size.dim)):
-            most = bounds[0] if machine.has_8_bit_products else bounds[1]
-            found = f"{ours.part}, {ours.size}: {ours.ratio:.2f}x the limit"
+            most = bounds[0] if ours.name == OURS and machine.has_8_bit_products else bounds[1]
+            found = f"{ours.part}, {ours.name}, {ours.size}: {ours.ratio:.2f}x the limit"
             lines.append(verdict(ours.ratio <= most, found, f"<= {most}x"))
         for peer in rows:
-            if (peer.part, peer.size) == (ours.part, ours.size) and peer.name != OURS:
+            if ours.name == OURS and (peer.part, peer.size) == (ours.part, ours.size) and peer not in of_ours:
                 least, times = ALS_WANTED if "ALS" in peer.name else 1.0, peer.seconds / ours.seconds
                 found = f"{ours.part}, {ours.size}: {times:.1f}x as fast as {peer.name}"
                 lines.append(verdict(times >= least, found, f">= {least:g}x"))

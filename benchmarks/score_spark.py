@@ -154,10 +154,10 @@ def measure(spark: SparkSession, way: str, folder: Path, top_k: int, runs: int) 
             seconds, _ = best_seconds(work, max_runs=runs, enough_s=ENOUGH_S)
     note = f"first run {first_seconds:.1f} s; load {os.getloadavg()[0]:.1f}"
     found: dict[str, Any] = {"seconds": seconds, "peak_mib": memory.peak_mib, "note": note}
-    world = World.load(folder)
-    table: Any = spark.read.format("delta").load(out).toPandas()
     if way in ("als", "floor"):
         return found  # ALS lists seen items too: its recall would say nothing
+    world = World.load(folder)
+    table: Any = spark.read.format("delta").load(out).toPandas()
     rows = table["user_id"].str.slice(1).astype(int).to_numpy()
     lists = Lists(rows, np.stack(table["items"]), np.stack(table["scores"])).sample(CHECKED_USERS)
     if way == "ours":

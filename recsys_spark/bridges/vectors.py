@@ -22,7 +22,7 @@ def decode_vectors(column: pa.Array, where: str, *, width: int | None = None) ->
     if not (pa.types.is_list(column.type) and pa.types.is_float32(column.type.value_type)):
         found = str(column.type)
     elif column.null_count or column.flatten().null_count:
-        found = f"nulls in {column.null_count:,} rows or inside of rows"
+        found = f"{column.null_count:,} nulls in place of vectors, {column.flatten().null_count:,} inside of them"
     else:
         widths = pc.min_max(pc.list_value_length(column)).as_py()
         if not 0 < widths["min"] == widths["max"] == (width or widths["max"]):

@@ -35,7 +35,7 @@ MAX_DIM: Final = 2**20
 coordinates."""
 
 _CHECK_ELEMENTS: Final = 2**18
-"""Elements looked at in one go by `is_on_grid`: 1 MiB of float32, so that the check's copies stay in the
+"""Elements looked at in one go by `first_off_grid`: 1 MiB of float32, so that the check's copies stay in the
 cache."""
 
 

@@ -256,8 +256,7 @@ def scan_coarse(
         least = np.float32(-2) / scale  # lower than a score: blanks would spoil the bisection
         bound_groups(products_SWG[s], scale_WG, spare, least, largest_G)
         keys_L, count, cutoff = lists.keys_UL[user], lists.counts_U[user], lists.cutoffs_U[user]
-        claim = lists.claims_U[user]
-        claim = raise_claim(claim, keys_L[:count], largest_G, scale, items.error_N[0], guess, scratch_L)
+        claim = raise_claim(lists.claims_U[user], keys_L[:count], largest_G, scale, items.error_N[0], guess, scratch_L)
         lists.claims_U[user] = claim
         floor = floor_of(claim, cutoff)
         level = (np.float32(floor) / np.float32(UNIT) - error - _SLACK) / scale
@@ -289,34 +288,33 @@ def scan_exact(
     top_k: int,
     groups: int,
 ) -> None:
-    """Keep every pair of the tile that may be listed, from exact float32 scores."""
+    """Keep every pair of the tile that may be listed, from exact float32 scores: bounds of themselves."""
     num_items = scores_ST.shape[1]
     scores_SWG = scores_ST.reshape(len(users_S), num_items // groups, groups)
+    ones_WG = np.ones((num_items // groups, groups), dtype=np.float32)
+    one, nothing = np.float32(1), np.float32(0)
     largest_G = np.empty(groups, dtype=np.float32)
+    groups_G = np.empty(groups, dtype=np.int32)
+    hits_T = np.empty(num_items, dtype=np.int32)
     scratch_L = np.empty(lists.keys_UL.shape[1], dtype=np.float32)
     for s in range(len(users_S)):
-        user, row_T = users_S[s], scores_ST[s]
-        for g in range(groups):
-            largest_G[g] = row_T[g]
-        for w in range(1, scores_SWG.shape[1]):
-            for g in range(groups):
-                score = scores_SWG[s, w, g]
-                largest_G[g] = score if score > largest_G[g] else largest_G[g]
+        user = users_S[s]
+        bound_groups(scores_SWG[s], ones_WG, nothing, np.float32(BLANK_SCORE), largest_G)
         keys_L, count, cutoff = lists.keys_UL[user], lists.counts_U[user], lists.cutoffs_U[user]
-        claim = lists.claims_U[user]
-        claim = raise_claim(claim, keys_L[:count], largest_G, np.float32(1), np.float32(0), guess, scratch_L)
+        claim = raise_claim(lists.claims_U[user], keys_L[:count], largest_G, one, nothing, guess, scratch_L)
         lists.claims_U[user] = claim
         level = np.float32(floor_of(claim, cutoff)) / np.float32(UNIT)
-        for g in range(groups):
-            if largest_G[g] >= level:
-                for t in range(g, num_items, groups):
-                    key = pack_key(np.int64(row_T[t] * np.float32(UNIT)), places_T[t])
-                    if row_T[t] >= level and key < cutoff:
-                        keys_L[count] = key
-                        count += 1
-                        if count == keys_L.shape[0]:
-                            count, cutoff = top_k, keep_best(keys_L, top_k)
-                            level = np.float32(floor_of(claim, cutoff)) / np.float32(UNIT)
+        num_hits = find_hits(scores_SWG[s], ones_WG, nothing, level, largest_G, groups_G, hits_T)
+        for hit in range(num_hits):
+            t = hits_T[hit]
+            score = scores_ST[s, t]
+            key = pack_key(np.int64(score * np.float32(UNIT)), places_T[t])
+            if score >= level and key < cutoff:
+                keys_L[count] = key
+                count += 1
+                if count == keys_L.shape[0]:
+                    count, cutoff = top_k, keep_best(keys_L, top_k)
+                    level = np.float32(floor_of(claim, cutoff)) / np.float32(UNIT)
         lists.counts_U[user], lists.cutoffs_U[user] = count, cutoff
 
 

@@ -29,7 +29,11 @@ def list_items(candidates: DataFrame, index: DataFrame) -> DataFrame:
     )
 
 
-def cut_short(candidates: DataFrame, *, list_size: int, num_items: int) -> DataFrame:
-    """The rows of CANDIDATES that end before `list_size` items because `score.top_k` does: items were left to list."""
-    is_full = F.col(c.SHORTFALL).isNull()
-    return candidates.where(is_full & (F.size(c.ITEMS) < min(list_size, num_items)))
+def count_cut_short(candidates: DataFrame, *, list_size: int, num_items: int) -> int:
+    """How many lists of CANDIDATES end before `list_size` items for no reason but `score.top_k`.
+
+    All lists without a reason are equally long, so that one of them tells whether there is anything to count.
+    """
+    without_reason = candidates.where(F.col(c.SHORTFALL).isNull())
+    one = without_reason.select(F.size(c.ITEMS)).first()
+    return without_reason.count() if one is not None and one[0] < min(list_size, num_items) else 0

@@ -119,7 +119,6 @@ EVENT_MAP, ITEM_MAP = {"who": "user_id", "what": "item_id", "at": "ts"}, {"what"
 CASES = {
     blend.tower_gains: lambda f: blend.tower_gains(f.towers),
     candidates.list_items: lambda f: candidates.list_items(f.candidates, f.index),
-    candidates.cut_short: lambda f: candidates.cut_short(f.candidates, list_size=3, num_items=6),
     blend.blend_candidates: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends, **WHEN),
     blend.rank_blends: lambda f: blend.rank_blends(f.blended, list_size=5),
     blend.measure_weights: lambda f: blend.measure_weights(

@@ -120,7 +120,7 @@ def test_rank_stops_when_rules_were_applied_that_the_candidates_do_not_know(worl
 
 
 def test_candidates_that_end_before_the_final_lists_do_are_told_of(world):
-    told = "4 lists of candidates end before rank.list_size with items left: raise score.top_k"
+    told = "4 lists of candidates end at score.top_k, before rank.list_size: raise score.top_k"
     assert told not in world.run(rank.STAGE, "rank.list_size=21").record["notes"]
     world.run(score.STAGE, "score.top_k=2")
     assert told in world.run(rank.STAGE).record["notes"]

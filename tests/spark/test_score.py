@@ -175,8 +175,8 @@ def test_more_places_than_items_is_an_error_before_anything_runs(spark, items):
     "vector, message",
     [
         ([1.0], "users to score, column embedding: wanted an array<float> of width 8; found widths from 1 to 1"),
-        (None, "users to score, column embedding: .* found nulls in 1 rows"),
-        ([1.0, None], "nulls in 0 rows or inside of rows"),
+        (None, "users to score, column embedding: .* found 1 nulls in place of vectors, 0 inside of them"),
+        ([1.0, None], "found 0 nulls in place of vectors, 1 inside of them"),
         ([0.3] * DIM, "users to score, column embedding, row of u: wanted coordinates that are multiples of 1/4096"),
     ],
 )
