@@ -11,6 +11,7 @@ place of the id among all ids, and the sorted ids are mapped beside it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,7 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -77,7 +78,7 @@ def share_user_matrix(users: Snapshot) -> tuple[ItemMatrix, pa.Array]:
 def on_shelf(name: str, build: Callable[[Path], None]) -> Path:
     """The machine's folder `name`, filled by `build` when it is not there; whoever else wants it waits meanwhile.
 
-    It is built under another name first, so that what has the right name is whole.
+    It is built under another name first, so that what has the right name is whole; a build that fails leaves nothing.
     """
     shelf = Path(tempfile.gettempdir()) / f"recsys_spark-items-{os.getuid()}"
     _require_own_folder(shelf)
@@ -86,10 +87,13 @@ def on_shelf(name: str, build: Callable[[Path], None]) -> Path:
         if not folder.exists():
             _remove_old(shelf)
             part = folder.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)  # of a worker that was killed
             part.mkdir()
-            build(part)
-            part.rename(folder)
+            try:
+                build(part)
+                part.rename(folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
         os.utime(folder)
     return folder
 
@@ -112,9 +116,9 @@ def _require_own_folder(shelf: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
     with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the system releases it, however this process ends
+        fcntl.flock(lock, mode)  # the system releases it, however this process ends
         yield
 
 
@@ -146,8 +150,8 @@ def _write_matrix(
         vectors_ND = decode_vectors(batch.column(column), where, width=width)
         if builder is None:
             width = vectors_ND.shape[1]
-            require_room(folder, item_bytes(len(places_M), width))
-            builder = ItemMatrixBuilder(places_M, numbers_M, dim=width, folder=folder)
+            with explain_full_disk(folder, item_bytes(len(places_M), width)):
+                builder = ItemMatrixBuilder(places_M, numbers_M, dim=width, folder=folder)
         with explain_off_grid(where, batch.column(key)):
             builder.add(vectors_ND)
     if builder is not None:
@@ -155,9 +159,12 @@ def _write_matrix(
 
 
 def _write_ids(folder: Path, sorted_ids: pa.Array) -> None:
-    require_room(folder, sorted_ids.nbytes)
     batch = pa.RecordBatch.from_pydict({c.USER_ID: sorted_ids})
-    with pa.OSFile(str(folder / _IDS), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+    with (
+        explain_full_disk(folder, sorted_ids.nbytes),
+        pa.OSFile(str(folder / _IDS), "wb") as file,
+        pa.ipc.new_file(file, batch.schema) as writer,
+    ):
         writer.write_batch(batch)
 
 
@@ -166,20 +173,31 @@ def _open_ids(folder: Path) -> pa.Array:
     return pa.ipc.open_file(pa.memory_map(str(folder / _IDS))).get_batch(0).column(0)
 
 
-def require_room(folder: Path, num_bytes: int) -> None:
-    """Raise the typed error when the disk of a folder on the shelf has less room than that."""
+@contextmanager
+def explain_full_disk(folder: Path, num_bytes: int) -> Iterator[None]:
+    """Turns the OSError of a full disk into the typed error, while so many bytes go to a folder on the shelf."""
     free = shutil.disk_usage(folder).free
-    if free < num_bytes:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
         raise problem(
             f"folder {folder.parent}",
             wanted=f"{num_bytes / 2**20:,.0f} MiB for what workers share",
-            found=f"{free / 2**20:,.0f} MiB free",
+            found=f"a full disk; {free / 2**20:,.0f} MiB were free before",
             do="Set TMPDIR of the executors to a larger local disk (spark.executorEnv.TMPDIR).",
-        )
+        ) from None
 
 
 def _remove_old(shelf: Path) -> None:
-    """What others still have mapped stays readable for them until they close it."""
-    for folder in shelf.iterdir():
-        if folder.is_dir() and time.time() - folder.stat().st_mtime > _KEEP_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove what nobody has asked for in a day, unless a worker has its lock: it may be about to open it.
+
+    What others still have mapped stays readable for them until they close it. Lock files stay: a worker may wait for
+    one, and would hold the lock of a removed file while the next worker locks a new one.
+    """
+    for folder in [path for path in shelf.iterdir() if path.is_dir()]:
+        with suppress(BlockingIOError), _locked(folder.with_suffix(".lock"), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            # Looked at under the lock: another worker may have asked for it, or removed it, since it was listed.
+            if folder.exists() and time.time() - folder.stat().st_mtime > _KEEP_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)

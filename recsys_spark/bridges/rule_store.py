@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_spark import columns as c
-from recsys_spark.bridges.item_store import name_on_shelf, on_shelf, require_room, share_item_matrix
+from recsys_spark.bridges.item_store import explain_full_disk, name_on_shelf, on_shelf, share_item_matrix
 from recsys_spark.bridges.snapshot import Snapshot, read_batches
 from recsys_spark.errors import problem
 from recsys_spark.kernels.caps import Caps
 from recsys_spark.kernels.exclusions import ByteArray
-from recsys_spark.kernels.item_matrix import Int32Array
+from recsys_spark.kernels.item_matrix import Int32Array, blank_file
 from recsys_spark.transforms.rules import WORD_ITEMS
 
 _FORMAT: Final = "2"
@@ -59,8 +59,8 @@ def share_segments(segments: Snapshot, items: Snapshot, column: str) -> Segments
         matrix = share_item_matrix(items, column)
         idx_M = matrix.idx_of_place_M[matrix.place_N[: matrix.num_items]]  # in the order of the rows
         shape = (segments.rows, len(matrix.steps_ND) // 8)
-        require_room(folder, shape[0] * shape[1])
-        barred_GB = np.lib.format.open_memmap(folder / "barred.npy", "w+", np.uint8, shape)
+        with explain_full_disk(folder, shape[0] * shape[1]):
+            barred_GB = blank_file(folder / "barred.npy", shape, np.uint8)
         numbers: list[int] = []
         reasons: list[str] = []
         for batch in read_batches(segments, _COLUMNS, _SEGMENTS_AT_A_TIME):
@@ -95,7 +95,6 @@ def share_caps(groups: Snapshot, num_caps: int, items: Snapshot, column: str) ->
     def build(folder: Path) -> None:
         matrix = share_item_matrix(items, column)
         groups_CI = np.full((num_caps, len(matrix.row_of_idx_I)), -1, dtype=np.int32)
-        require_room(folder, 4 * groups_CI.nbytes)
         rows = pa.Table.from_batches(read_batches(groups, [c.ITEM_IDX, c.GROUPS], _ITEMS_AT_A_TIME))
         idx_P = rows.column(0).to_numpy()
         is_known_P = idx_P < groups_CI.shape[1]
@@ -104,8 +103,9 @@ def share_caps(groups: Snapshot, num_caps: int, items: Snapshot, column: str) ->
             numbers_P = hashes.dictionary_encode().indices.fill_null(-1).to_numpy()
             groups_CI[cap, idx_P[is_known_P]] = numbers_P[is_known_P]
         caps = Caps.of(groups_CI[:, matrix.idx_of_place_M], matrix)
-        for name, array in caps._asdict().items():
-            np.save(folder / f"{name}.npy", array)
+        with explain_full_disk(folder, sum(array.nbytes for array in caps)):
+            for name, array in caps._asdict().items():
+                blank_file(folder / f"{name}.npy", array.shape, array.dtype)[:] = array
 
     folder = on_shelf(name_on_shelf(groups, _FORMAT, str(num_caps), name_on_shelf(items), column), build)
     return Caps(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in Caps._fields))

@@ -13,6 +13,7 @@ whole 4-byte words, I item_idx, P places.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -89,7 +90,7 @@ class ItemMatrixBuilder:
 
     def __init__(self, places_M: IntArray, item_idx_M: IntArray, *, dim: int, folder: Path | None = None) -> None:
         """`places_M` is a permutation of 0 … M - 1, `item_idx_M` holds distinct numbers from 0, both in the order
-        in which vectors are added."""
+        in which vectors are added. OSError when the disk has no room for the files."""
         if not 1 <= dim <= MAX_DIM:
             raise ValueError(f"item matrix: wanted 1 to {MAX_DIM} dimensions; found {dim}")
         self._num_items, self._num_added = len(places_M), 0
@@ -100,8 +101,7 @@ class ItemMatrixBuilder:
         def blank(name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
             if folder is None:
                 return np.zeros(shape, dtype)
-            mapping: npt.NDArray[Any] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
-            return mapping
+            return blank_file(folder / f"{name}.npy", shape, dtype)
 
         self._matrix = ItemMatrix(
             steps_ND=blank("steps", (num_rows, dim), np.int16),
@@ -134,6 +134,17 @@ class ItemMatrixBuilder:
         if self._num_added != self._num_items:
             raise ValueError(f"item matrix: wanted {self._num_items} vectors; found {self._num_added}")
         return self._matrix
+
+
+def blank_file(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros in a new .npy file, mapped. OSError at once when the disk has no room for all of them.
+
+    The file would be sparse otherwise, and a disk that fills while pages are written kills the process (SIGBUS).
+    """
+    mapping: npt.NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return mapping
 
 
 def open_item_matrix(folder: Path) -> ItemMatrix:
