@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_spark.errors import problem
-from recsys_spark.kernels.grid import GRID_STEPS, Float32Array, OffGridError
+from recsys_spark.kernels.grid import GRID_STEPS, Float32Array, NotFiniteError, OffGridError
 
 
 def decode_vectors(column: pa.Array, where: str, *, width: int | None = None) -> Float32Array:
@@ -40,7 +40,7 @@ def decode_vectors(column: pa.Array, where: str, *, width: int | None = None) ->
 
 @contextmanager
 def explain_off_grid(where: str, ids: pa.Array) -> Iterator[None]:
-    """Turns the kernel's `OffGridError` about vectors into the typed error, which names the row by its id."""
+    """Turns the kernel's `OffGridError` and `NotFiniteError` into the typed error, which names the row by its id."""
     try:
         yield
     except OffGridError as error:
@@ -49,6 +49,13 @@ def explain_off_grid(where: str, ids: pa.Array) -> Iterator[None]:
             wanted=f"coordinates that are multiples of 1/{GRID_STEPS}, and a length of at most 1 (kernels/grid.py)",
             found="another vector: its scores would not be exact",
             do="Write vectors by the embed jobs, or by snap_to_grid.",
+        ) from None
+    except NotFiniteError as error:
+        raise problem(
+            f"{where}, row of {ids[error.row]}",
+            wanted="finite numbers",
+            found="NaN or infinity",
+            do="Train again with a lower train.learning_rate. If few rows are so, look at their texts or events.",
         ) from None
 
 

@@ -50,14 +50,14 @@ def snap_to_grid(vectors_ND: npt.ArrayLike) -> Float32Array:
     * 2^-50, truncation towards zero only lowers it, and the result is a multiple of 2^-24: the largest one
     below 1 + 2^-30 is 1.
 
-    Raises ValueError for another shape, and for NaN or infinity, naming the first such row.
+    Raises ValueError for another shape, and NotFiniteError for NaN or infinity.
     """
     vectors = np.asarray(vectors_ND, dtype=np.float64)
     if vectors.ndim != 2 or vectors.shape[1] > MAX_DIM:
         raise ValueError(f"wanted vectors of shape [N, D] with D <= {MAX_DIM}; found shape {vectors.shape}")
     bad_rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad_rows):
-        raise ValueError(f"row {bad_rows[0]} holds NaN or infinity ({len(bad_rows)} of {len(vectors)} rows do)")
+        raise NotFiniteError(int(bad_rows[0]), num_bad=len(bad_rows), num_rows=len(vectors))
     # Dividing by the largest coordinate first keeps the squares of very long and very short rows inside
     # float64.
     largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
@@ -66,6 +66,14 @@ def snap_to_grid(vectors_ND: npt.ArrayLike) -> Float32Array:
     units = np.divide(scaled, norms, out=scaled, where=norms > 0)
     snapped: Float32Array = (np.trunc(units * GRID_STEPS) / GRID_STEPS + 0.0).astype(np.float32)
     return snapped  # + 0.0 above turns -0.0 into 0.0: equal vectors have equal bytes
+
+
+class NotFiniteError(ValueError):
+    """A vector holds NaN or infinity; `row` is the first such row."""
+
+    def __init__(self, row: int, *, num_bad: int, num_rows: int) -> None:
+        super().__init__(f"row {row} holds NaN or infinity ({num_bad} of {num_rows} rows do)")
+        self.row = row
 
 
 class OffGridError(ValueError):

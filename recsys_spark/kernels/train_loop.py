@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from recsys_spark.errors import problem
 from recsys_spark.kernels.batches import CHECKSUM_MODULUS, ItemTexts, SequenceBatch
 from recsys_spark.kernels.communicator import Communicator
 from recsys_spark.kernels.losses.sampled_softmax import sampled_softmax
@@ -103,6 +104,8 @@ class Trainer:
         """Train until `epochs` are over or `patience` epochs brought no better validation metric.
 
         The model ends with the best epoch's weights. `on_best` is called after each epoch that was the best so far.
+
+        Raises the typed error, on every rank, once the loss or the validation is NaN or infinity.
         """
         settings = self._settings
         optimizer = self._make_optimizer()
@@ -116,6 +119,7 @@ class Trainer:
             self._model.text_encoder.eval()  # fine-tuned without dropout: its vectors stand beside refreshed ones
             for step, batch in enumerate(feed.epoch(epoch)):
                 loss = self._step(batch, optimizer, np.random.default_rng([settings.seed, epoch, step]))
+                _require_finite(loss, f"training, loss of epoch {epoch}, step {step + 1}")
                 schedule.step()
                 rows_fed += len(batch)
                 checksum += int((batch.row_id_B % CHECKSUM_MODULUS).sum())
@@ -124,6 +128,8 @@ class Trainer:
                 tracker.log_metrics({"train_loss": loss}, done)
             self.refresh_text_vectors()
             validations.append(self.validate(validation_rows))
+            # the weights after the epoch's last step are in no loss of it
+            _require_finite(validations[-1].offset_b, f"training, offset_b of the validation after epoch {epoch}")
             tracker.log_metrics(validations[-1].as_metrics(), epoch)
             progress.say(f"epoch {epoch}: {validations[-1]}")
             if validations[-1].ndcg > max((v.ndcg for v in validations[:-1]), default=-1.0):
@@ -274,6 +280,17 @@ class _LiveTexts:
 
     texts: Tensor
     vectors: Tensor
+
+
+def _require_finite(value: float, where: str) -> None:
+    """Raises the typed error for NaN or infinity; `value` is a sum over all ranks, so that they stop together."""
+    if not math.isfinite(value):
+        raise problem(
+            where,
+            wanted="a finite number",
+            found=str(value),
+            do="Train again with a lower train.learning_rate, or a lower train.encoder_learning_rate.",
+        )
 
 
 def _warmup_then_cosine(

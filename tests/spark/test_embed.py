@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import torch
+from pyspark.errors import PythonException
 
 from recsys_spark.bridges.embed import embed_items, embed_users, item_inputs
 from recsys_spark.bridges.model_files import share_model
@@ -58,9 +59,33 @@ def expected_items(model):
     return snap_to_grid(items.numpy())
 
 
+@pytest.fixture(scope="module")
+def items(spark, tmp_path_factory, item_text, model_name):
+    store = Store(spark, str(tmp_path_factory.mktemp("items")))
+    embedded = vectors_of_items(item_text, model_name, batch_tokens=512)
+    version = store.replace(ITEM_EMBEDDINGS, embedded, {"model_version": "1"}).version
+    return take_snapshot(store.read(ITEM_EMBEDDINGS), "ITEM_EMBEDDINGS", version)
+
+
 def vectors_of_items(item_text, model_name, batch_tokens):
     inputs = item_inputs(item_text, made_by="a test", back_end="float32")
     return embed_items(inputs, model_name=model_name, back_end="float32", batch_tokens=batch_tokens)
+
+
+def vectors_of_users(spark, rows, items, model_name, batch_users):
+    sequences = spark.createDataFrame(
+        [
+            (
+                int(rows.row_id_B[row]), f"u{row}", AS_OF, "test", rows.event_items_BL[row].tolist(),
+                rows.event_types_BL[row].tolist(), rows.event_hours_BL[row].tolist(), int(rows.num_events_B[row]),
+                [], 0,
+            )
+            for row in range(len(rows))
+        ],
+        ", ".join(f"{column.name} {column.sql_type}" for column in SEQUENCES.columns),
+    )  # fmt: skip
+    none = spark.createDataFrame([], USER_EMBEDDINGS.schema)
+    return embed_users(sequences, none, items, model_name=model_name, made_by="a test", batch_users=batch_users)
 
 
 @pytest.mark.parametrize(("partitions", "batch_tokens"), [(1, 512), (7, FEW_TOKENS)])
@@ -74,28 +99,10 @@ def test_items_get_the_models_vectors(item_text, model_name, expected_items, par
     assert len({row["input_hash"] for row in rows}) == len(set(make_texts().text_of_item_N.tolist()))
 
 
-def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_text, expected_items):
-    store = Store(spark, str(tmp_path))
-    embedded = vectors_of_items(item_text, model_name, batch_tokens=512)
-    version = store.replace(ITEM_EMBEDDINGS, embedded, {"model_version": "1"}).version
-    items = take_snapshot(store.read(ITEM_EMBEDDINGS), "ITEM_EMBEDDINGS", version)
+def test_users_get_the_models_vectors(spark, model, model_name, items, expected_items):
     rows = make_rows(9)
-    sequences = spark.createDataFrame(
-        [
-            (
-                int(rows.row_id_B[row]), f"u{row}", AS_OF, "test", rows.event_items_BL[row].tolist(),
-                rows.event_types_BL[row].tolist(), rows.event_hours_BL[row].tolist(), int(rows.num_events_B[row]),
-                [], 0,
-            )
-            for row in range(9)
-        ],
-        ", ".join(f"{column.name} {column.sql_type}" for column in SEQUENCES.columns),
-    )  # fmt: skip
-    none = spark.createDataFrame([], USER_EMBEDDINGS.schema)
     by_ones, got = (
-        embed_users(sequences, none, items, model_name=model_name, made_by="a test", batch_users=batch_users)
-        .orderBy("user_id")
-        .collect()
+        vectors_of_users(spark, rows, items, model_name, batch_users).orderBy("user_id").collect()
         for batch_users in (1, 64)
     )
     assert by_ones == got, "the same bits, whichever users are embedded together"
@@ -109,3 +116,16 @@ def test_users_get_the_models_vectors(spark, tmp_path, model, model_name, item_t
     vectors = np.array([row["embedding"] for row in got], dtype=np.float32)
     assert [row["user_id"] for row in got] == [f"u{row}" for row in range(9)]
     assert np.abs(vectors - snap_to_grid(expected.numpy())).max() <= 2**-10
+
+
+def test_names_the_item_and_the_user_whose_vector_is_no_number(spark, tmp_path, item_text, items):
+    broken = make_model()
+    broken.id_embedding.weight.data[broken.id_row_N[14]] = torch.nan
+    broken.user_tower.out.weight.data.fill_(torch.nan)
+    save_model(broken, tmp_path / "model", facts={})
+    name = share_model(spark, tmp_path / "model", "test_embed_broken_model")
+    wanted = "wanted finite numbers; found NaN or infinity. Train again"
+    with pytest.raises(PythonException, match=f"RecsysError: .* by item_id, column embedding, row of i14: {wanted}"):
+        vectors_of_items(item_text, name, batch_tokens=512).collect()
+    with pytest.raises(PythonException, match=f"RecsysError: .* by user_id, column embedding, row of u0: {wanted}"):
+        vectors_of_users(spark, make_rows(1), items, name, batch_users=64).collect()

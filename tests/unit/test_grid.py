@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recsys_spark.kernels.grid import GRID_STEPS, first_off_grid, is_on_grid, snap_to_grid
+from recsys_spark.kernels.grid import GRID_STEPS, NotFiniteError, first_off_grid, is_on_grid, snap_to_grid
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
 matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 40)), elements=finite)
@@ -90,8 +90,9 @@ def test_zero_has_no_sign():
 def test_names_the_row_that_is_no_number(bad):
     vectors = np.ones((5, 3), dtype=np.float32)
     vectors[3, 1] = bad
-    with pytest.raises(ValueError, match=r"row 3 holds NaN or infinity \(1 of 5"):
+    with pytest.raises(NotFiniteError, match=r"row 3 holds NaN or infinity \(1 of 5") as raised:
         snap_to_grid(vectors)
+    assert raised.value.row == 3
 
 
 def test_refuses_a_single_vector():

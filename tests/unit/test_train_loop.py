@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.communicator import OneRank
 from recsys_spark.kernels.progress import Progress
 from recsys_spark.kernels.train_loop import CHECKSUM_MODULUS, Trainer
@@ -96,7 +98,7 @@ class ThreadRanks:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._barrier = threading.Barrier(size)
+        self._barrier = threading.Barrier(size, timeout=60)
         self._slots: list[object] = [None] * size
 
     def member(self, rank: int):
@@ -169,6 +171,29 @@ def test_two_ranks_with_half_the_rows_train_the_same_model_as_one_rank_with_all(
     ):
         assert torch.equal(two, three), f"ranks differ in {name}"
         assert torch.allclose(one.float(), two.float(), atol=1e-3), name
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "where"), [(2, "loss of epoch 1, step 2"), (1, "offset_b of the validation after epoch 1")]
+)
+def test_weights_that_are_no_numbers_stop_the_training(num_steps, where):
+    with pytest.raises(RecsysError, match=rf"{where}: wanted a finite number; found nan.*train\.learning_rate"):
+        fit(make_model(), [make_rows(8)] * num_steps, [make_rows(6)], learning_rate=1e38)
+
+
+def test_a_loss_that_is_no_number_on_one_rank_stops_all_with_the_same_error(monkeypatch):
+    loss = Trainer._loss
+    monkeypatch.setattr(Trainer, "_loss", lambda self, *a: loss(self, *a) * [1, np.nan][self._communicator.rank])
+    ranks, models = ThreadRanks(2), [make_model(), make_model()]
+
+    def work(rank: int) -> None:
+        fit(models[rank], [make_rows(8)], [make_rows(6)], communicator=ranks.member(rank))
+
+    with ThreadPoolExecutor(2) as pool:
+        errors = [pool.submit(work, rank) for rank in range(2)]
+    first, second = (error.exception() for error in errors)
+    assert isinstance(first, RecsysError) and first.problems == second.problems
+    assert "loss of epoch 1, step 1" in str(first)
 
 
 def test_losses_of_the_first_steps_are_the_golden_ones():
