@@ -48,7 +48,7 @@ def time_own_texts(num_items: int) -> Iterator[tuple[str, int, float]]:
 def _time_runs(runs: Sequence[str], texts: list[str]) -> Iterator[tuple[str, int, float]]:
     with tempfile.TemporaryDirectory() as folder:
         config = _configure(folder)
-        settings = {**config.spark, "spark.master": "local[1]", "spark.driver.memory": "2g"}
+        settings = {**config.spark, "spark.master": "local[1]", "spark.driver.memory": "4g"}
         spark = build_session("bench embed", settings, delta_jars=list_jars(os.environ.get("RECSYS_DELTA_JARS", "")))
         try:
             store = Store(spark, config.warehouse)

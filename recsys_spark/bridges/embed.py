@@ -27,7 +27,7 @@ from recsys_spark import columns as c
 from recsys_spark.bridges.item_store import share_item_matrix
 from recsys_spark.bridges.model_files import open_model
 from recsys_spark.bridges.snapshot import Snapshot
-from recsys_spark.bridges.vectors import encode_lists, explain_off_grid
+from recsys_spark.bridges.vectors import encode_lists, explain_bad_vectors
 from recsys_spark.kernels.back_ends import back_end_named
 from recsys_spark.kernels.grid import snap_to_grid
 from recsys_spark.kernels.item_matrix import ItemMatrix
@@ -109,7 +109,7 @@ def _with_vectors(batch: pa.RecordBatch, kept: tuple[str, ...], vectors: dict[st
     """The columns `kept`, the id first, and the model's vectors [N, D] on the grid; NaN raises the typed error."""
     lists = []
     for name, values_ND in vectors.items():
-        with explain_off_grid(f"vectors of the model by {kept[0]}, column {name}", batch.column(kept[0])):
+        with explain_bad_vectors(f"vectors of the model by {kept[0]}, column {name}", batch.column(kept[0])):
             flat = pa.array(snap_to_grid(values_ND).reshape(-1))
         lists.append(encode_lists(flat, np.full(len(batch), values_ND.shape[1])))
     return pa.RecordBatch.from_arrays([*(batch.column(name) for name in kept), *lists], names=[*kept, *vectors])

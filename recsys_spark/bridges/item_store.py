@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.snapshot import Snapshot, read_batches
-from recsys_spark.bridges.vectors import decode_vectors, explain_off_grid
+from recsys_spark.bridges.vectors import decode_vectors, explain_bad_vectors
 from recsys_spark.errors import problem
 from recsys_spark.kernels.item_matrix import Int64Array, ItemMatrix, ItemMatrixBuilder, item_bytes, open_item_matrix
 
@@ -152,7 +152,7 @@ def _write_matrix(
             width = vectors_ND.shape[1]
             with explain_full_disk(folder, item_bytes(len(places_M), width)):
                 builder = ItemMatrixBuilder(places_M, numbers_M, dim=width, folder=folder)
-        with explain_off_grid(where, batch.column(key)):
+        with explain_bad_vectors(where, batch.column(key)):
             builder.add(vectors_ND)
     if builder is not None:
         builder.finish()

@@ -39,7 +39,7 @@ from recsys_spark.bridges.proof import require_exact
 from recsys_spark.bridges.rule_store import RuleTables, share_caps, share_segments
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN, SEEN_DAYS, exclude, explain_short
-from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_off_grid
+from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_bad_vectors
 from recsys_spark.bridges.worker_imports import forget_archives
 from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
 from recsys_spark.errors import problem
@@ -172,7 +172,7 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
     """One pass of all items over one block of users; with caps, one for each seen rule."""
     where = f"users to score, column {c.EMBEDDING}"
     vectors_UD = decode_vectors(users.column(c.EMBEDDING), where, width=items.dim)
-    with explain_off_grid(where, users.column(c.USER_ID)):
+    with explain_bad_vectors(where, users.column(c.USER_ID)):
         ready = Users.of(vectors_UD, dim=items.dim)
     rules, source = settings.rules, (settings.items, settings.column)
     caps, most_C = None, np.array(rules.most if rules else (), dtype=np.int64)

@@ -21,7 +21,7 @@ from recsys_spark.bridges.proof import require_exact
 from recsys_spark.bridges.score import begin_in_worker, score_pairs, search
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN
-from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_off_grid
+from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_bad_vectors
 from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.top_k import Users
 from recsys_spark.seen_rules import DROP
@@ -107,7 +107,7 @@ def find_users(block: pa.RecordBatch, users: Snapshot, *, top_k: int, checked_sh
     matrix, ids = share_user_matrix(users)
     where = f"users to compare, column {c.EMBEDDING}"
     vectors_UD = decode_vectors(block.column(c.EMBEDDING), where, width=matrix.dim)
-    with explain_off_grid(where, block.column(c.USER_ID)):
+    with explain_bad_vectors(where, block.column(c.USER_ID)):
         ready = Users.of(vectors_UD, dim=matrix.dim)
     nobody = Exclusions.none(len(block))
     top = search(ready, top_k, nobody, items=matrix)

@@ -39,7 +39,7 @@ def decode_vectors(column: pa.Array, where: str, *, width: int | None = None) ->
 
 
 @contextmanager
-def explain_off_grid(where: str, ids: pa.Array) -> Iterator[None]:
+def explain_bad_vectors(where: str, ids: pa.Array) -> Iterator[None]:
     """Turns the kernel's `OffGridError` and `NotFiniteError` into the typed error, which names the row by its id."""
     try:
         yield

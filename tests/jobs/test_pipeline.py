@@ -29,7 +29,7 @@ STAGES = [
 ]  # fmt: skip
 
 TWO_EXECUTORS = "local-cluster[2,1,1024]"
-"""Each a JVM of its own with one core and Python workers of its own, as on two machines with a shared file system."""
+"""Each a JVM of its own with one core and Python workers of its own, which make their item matrices anew."""
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(1800)]
 
