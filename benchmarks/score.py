@@ -60,8 +60,8 @@ SCALED: Final = {
 QUICK: Final = 20
 """By how much --quick divides users and items."""
 
-MILLION: Final = Size("clustered", 5_000, 1_000_000, 64, 100)
-"""A sample of users against a large catalogue, from Delta to Delta; its cost for a million users is worked out."""
+MILLION: Final = (Size("clustered", 5_000, 1_000_000, 64, 100), Size("clustered", 20_000, 1_000_000, 64, 100))
+"""Samples of users against a large catalogue, from Delta to Delta: what a million cost is worked out from both."""
 
 GRID: Final = Size("random", 500, 50_000, 128, 100)
 """What the grid costs in accuracy, for every width and every kind that can be had before it is snapped."""
@@ -147,13 +147,19 @@ class Bench:
             found = self._measure("score_spark", way, size, 1, **workers.get(way, {}))
             self._add("floor" if way == "floor" else "spark", SPARK_WAYS[way], size, 2, found)
 
-    def million(self, size: Size) -> None:
-        self.limit(size, threads=2)
-        self._measure("score_spark", "prepare", size, 1)
-        found = self._measure("score_spark", "ours", size, 1)
-        hours = found["seconds"] / size.users * 1_000_000 / 3600
-        found["note"] += f"; {hours:.1f} h for a million users on these two cores"
-        self._add("million", OURS, size, 2, found)
+    def million(self, few: Size, many: Size) -> None:
+        """What users cost beside what does not grow with them, as the item matrix, is the two times' difference."""
+        seconds = []
+        for size in (few, many):
+            self.limit(size, threads=2)
+            self._measure("score_spark", "prepare", size, 1)
+            found = self._measure("score_spark", "ours", size, 1)
+            seconds.append(found["seconds"])
+            if size == many:
+                a_user = (seconds[1] - seconds[0]) / (many.users - few.users)
+                hours = (seconds[0] + a_user * (1_000_000 - few.users)) / 3600
+                found["note"] += f"; {1e6 * a_user:.0f} us a user, {hours:.2f} h for a million on these two cores"
+            self._add("million", OURS, size, 2, found)
 
     def _measure(
         self, module: str, what: str, size: Size, threads: int, python: object = sys.executable, **variables: str
@@ -218,7 +224,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
             for users, ways in MANY_USERS[size.dim].items():
                 bench.spark(replace(size, users=users // shrink), ways)
     if "million" in options.only:
-        bench.million(smaller(MILLION, shrink))
+        bench.million(*(smaller(size, shrink) for size in MILLION))
     if "scaling" in options.only:
         for axis, values in SCALED.items():
             for value in values:
