@@ -8,6 +8,7 @@ files and compare the counts with the footers.
 from __future__ import annotations
 
 import heapq
+import math
 import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
@@ -81,27 +82,25 @@ def rebatch(
 ) -> Iterator[pa.RecordBatch]:
     """The same rows in the same order: `batch_rows` rows per batch, the last one shorter, none empty.
 
-    A batch may be shorter where those who come reach `max_bytes` in all before: no more than these and the last of
-    them are held, and once more while they are joined.
+    Batches whose rows are so large that fewer of them reach `max_bytes` are shorter too: what is held is less than half
+    of that and one batch of those that come, and once more while they are joined.
     """
     if batch_rows < 1:
         raise ValueError(f"wanted batch_rows >= 1; found {batch_rows}")
+    most_bytes = math.inf if max_bytes is None else max_bytes
     pending: list[pa.RecordBatch] = []
     for batch in batches:
         pending.append(batch)
         num_pending = sum(map(len, pending))
-        is_full = max_bytes is not None and sum(each.nbytes for each in pending) >= max_bytes
-        if is_full or num_pending >= batch_rows:
+        if num_pending >= batch_rows or sum(each.nbytes for each in pending) >= most_bytes:
             whole = _join(pending)
-            num_whole = num_pending if is_full else num_pending - num_pending % batch_rows
-            yield from _slices(whole.slice(0, num_whole), batch_rows)
+            num_whole = num_pending - num_pending % batch_rows
+            yield from (whole.slice(start, batch_rows) for start in range(0, num_whole, batch_rows))
             pending = [whole.slice(num_whole)]
+            if 2 * pending[0].nbytes >= most_bytes:
+                yield pending.pop()
     if sum(map(len, pending)):
         yield _join(pending)
-
-
-def _slices(whole: pa.RecordBatch, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    return (whole.slice(start, batch_rows) for start in range(0, len(whole), batch_rows))
 
 
 def assign_files(files: Sequence[SnapshotFile], num_shards: int) -> list[tuple[SnapshotFile, ...]]:

@@ -44,7 +44,7 @@ class Need:
     def bytes_for(self, user_block: int) -> int:
         """The libraries, and then the building of the item matrix or a block.
 
-        Of a block in Arrow: what Spark sent (less than its limit, and a batch of about that; once more when joined),
+        Of a block in Arrow: what Spark sent (half of its limit, and a batch of about that; once more when joined),
         vectors, lists (20 bytes a listed item and rule; its id twice), and the pairs that each rule excludes. Beside
         that the search, or the order of the caps' groups, or a user's list by float64. The search with caps has, for
         users who are searched for again, bits of their own, and a count for each group, of which there may be as many
@@ -54,7 +54,7 @@ class Need:
         of_arrow = (
             user_block * (8 * self.dim + listed * self.top_k * self.num_rules + 64)
             + (16 + 16 * self.num_rules) * MAX_BLOCK_PAIRS
-            + 4 * ARROW_BATCH_BYTES
+            + 3 * ARROW_BATCH_BYTES
         )
         of_search = search_bytes(
             user_block,

@@ -144,6 +144,7 @@ def test_no_more_is_held_than_the_bytes_and_the_batch_that_reaches_them():
             yield pa.RecordBatch.from_pydict({"n": pa.array([number] * 4)})  # 32 bytes
 
     assert [len(batch) for batch in rebatch(come(), 1000, max_bytes=64)] == [8] * 5
+    assert [len(batch) for batch in rebatch(come(), 6, max_bytes=64)] == [6] * 6 + [4], "a small rest is carried on"
     taken.clear()
     next(rebatch(come(), 1000, max_bytes=65))
     assert taken == [0, 1, 2]

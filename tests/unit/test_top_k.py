@@ -2,6 +2,7 @@
 
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -398,6 +399,37 @@ def test_memory_stays_below_the_stated_bound(equal, products):
     tracemalloc.stop()
     bound = search_bytes(1500, dim=32, top_k=50, num_excluded=len(rows), num_segments=0)
     assert bound / 3 < peak < bound
+
+
+def private_bytes():
+    """Memory of this process that no file stands behind."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
+
+
+@pytest.mark.parametrize("products", ["8 bits", "numpy"])
+def test_a_catalogue_larger_than_the_memory_for_the_search_stays_in_its_file(tmp_path, products):
+    random, num_items, dim = np.random.default_rng(5), 300_000, 32
+    vectors = snap_to_grid(random.standard_normal((num_items, dim)))
+    builder = ItemMatrixBuilder(np.arange(num_items), np.arange(num_items), dim=dim, folder=tmp_path)
+    for start in range(0, num_items, 50_000):
+        builder.add(vectors[start : start + 50_000])
+    builder.finish()
+    matrix, users = open_item_matrix(tmp_path), Users.of(vectors[:64], dim=dim)
+
+    def search():
+        return find_top_k(users, matrix, top_k=5, products=PRODUCTS[products], excluded=Exclusions.none(64))
+
+    search()  # compiles
+    before = private_bytes()
+    tracemalloc.start()
+    lists = search()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    bound = search_bytes(64, dim=dim, top_k=5, num_excluded=0, num_segments=0)
+    assert max(peak, private_bytes() - before) < bound < item_bytes(num_items, dim) / 4
+    best = (vectors[:64].astype(np.float64) @ vectors.T.astype(np.float64)).argmax(axis=1)
+    assert lists.places_P.reshape(64, 5)[:, 0].tolist() == best.tolist()
 
 
 def test_vectors_come_back_by_number_and_zeros_for_numbers_without_one():
