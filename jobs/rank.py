@@ -8,10 +8,11 @@ from pyspark.sql import functions as F
 from recsys_spark import columns as c
 from recsys_spark.rules import load_rules, require_same_rules, rule_and_pin_files
 from recsys_spark.runner import Context, Stage, main
+from recsys_spark.short_lists import note_cut_off
 from recsys_spark.tables.catalog import BLENDS, CANDIDATES, EVENTS, ITEM_GROUPS, ITEM_INDEX, ITEMS, RECOMMENDATIONS
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.blend import best_weight, blend_candidates, reason
-from recsys_spark.transforms.candidates import count_cut_short, list_items
+from recsys_spark.transforms.candidates import list_items
 from recsys_spark.transforms.history import decayed_counts, of_items, of_types
 from recsys_spark.transforms.lists import rank_lists
 from recsys_spark.transforms.order import keep_best
@@ -25,8 +26,7 @@ def run(context: Context) -> None:
     rules = load_rules(context.spark, context.config.rules, list_size=settings.list_size)
     items = context.read(ITEMS)
     candidates = context.read_slice(CANDIDATES, run_id=run_id, split="test")
-    num_cut = count_cut_short(candidates, list_size=settings.list_size, num_items=items.count())
-    context.note_count(num_cut, "lists of candidates end at score.top_k, before rank.list_size: raise score.top_k")
+    note_cut_off(context, candidates, list_size=settings.list_size, num_items=items.count())
     towers = list_items(candidates, context.read(ITEM_INDEX))
     events = of_items(of_types(context.read(EVENTS), event_types), items)
     own = decayed_counts(events, as_of=as_of, decay_days=settings.history_decay_days)

@@ -11,6 +11,7 @@ from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.models import find_model
 from recsys_spark.rules import SECTIONS, hash_rules, require_same_rules
 from recsys_spark.runner import Context, Stage, main
+from recsys_spark.short_lists import note_short
 from recsys_spark.tables import catalog as t
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.history import of_types
@@ -41,8 +42,7 @@ def run(context: Context) -> None:
     )  # fmt: skip
     made_with = {c.MODEL_VERSION: F.lit(model.version), c.RULES_HASH: F.lit(hash_rules(context.config))}
     context.replace(t.CANDIDATES, candidates.withColumns(made_with))
-    num_short = context.written(t.CANDIDATES).where(F.col(c.SHORTFALL).isNotNull()).count()
-    context.note_count(num_short, f"lists have fewer than {settings.top_k} items: CANDIDATES.shortfall says why")
+    note_short(context, context.written(t.CANDIDATES), top_k=settings.top_k)
 
 
 READS = (

@@ -27,13 +27,3 @@ def list_items(candidates: DataFrame, index: DataFrame) -> DataFrame:
         .join(index.select(c.ITEM_ID, c.ITEM_IDX), on=[c.ITEM_IDX], how="inner")
         .select(c.SEEN_RULE, c.USER_ID, c.ITEM_ID, c.RANK, c.SCORE)
     )
-
-
-def count_cut_short(candidates: DataFrame, *, list_size: int, num_items: int) -> int:
-    """How many lists of CANDIDATES end before `list_size` items for no reason but `score.top_k`.
-
-    All lists without a reason are equally long, so that one of them tells whether there is anything to count.
-    """
-    without_reason = candidates.where(F.col(c.SHORTFALL).isNull())
-    one = without_reason.select(F.size(c.ITEMS)).first()
-    return without_reason.count() if one is not None and one[0] < min(list_size, num_items) else 0
