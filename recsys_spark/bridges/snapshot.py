@@ -89,17 +89,19 @@ def rebatch(
         raise ValueError(f"wanted batch_rows >= 1; found {batch_rows}")
     most_bytes = math.inf if max_bytes is None else max_bytes
     pending: list[pa.RecordBatch] = []
+    num_pending, num_bytes = 0, 0
     for batch in batches:
         pending.append(batch)
-        num_pending = sum(map(len, pending))
-        if num_pending >= batch_rows or sum(each.nbytes for each in pending) >= most_bytes:
+        num_pending, num_bytes = num_pending + len(batch), num_bytes + batch.nbytes
+        if num_pending >= batch_rows or num_bytes >= most_bytes:
             whole = _join(pending)
             num_whole = num_pending - num_pending % batch_rows
             yield from (whole.slice(start, batch_rows) for start in range(0, num_whole, batch_rows))
             pending = [whole.slice(num_whole)]
-            if 2 * pending[0].nbytes >= most_bytes:
+            if len(pending[0]) and 2 * pending[0].nbytes >= most_bytes:
                 yield pending.pop()
-    if sum(map(len, pending)):
+            num_pending, num_bytes = sum(map(len, pending)), sum(rest.nbytes for rest in pending)
+    if num_pending:
         yield _join(pending)
 
 

@@ -180,13 +180,13 @@ def raise_claim(
 
 @compiled
 def bound_groups(
-    products_WG: npt.NDArray[np.int32],
+    products_WG: npt.NDArray[Any],
     scale_WG: npt.NDArray[np.float32],
     spare: np.float32,
     least: np.float32,
     largest_G: npt.NDArray[np.float32],
 ) -> None:
-    """Each group's largest bound, and at least `least`; see `scan_coarse`."""
+    """Each group's largest bound, and at least `least`, from products of 8 bits or scores; see `scan_coarse`."""
     for g in range(largest_G.shape[0]):
         largest_G[g] = max((np.float32(products_WG[0, g]) + spare) * scale_WG[0, g], least)
     for w in range(1, products_WG.shape[0]):
@@ -197,7 +197,7 @@ def bound_groups(
 
 @compiled
 def find_hits(
-    products_WG: npt.NDArray[np.int32],
+    products_WG: npt.NDArray[Any],
     scale_WG: npt.NDArray[np.float32],
     spare: np.float32,
     level: np.float32,
