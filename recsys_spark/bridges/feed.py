@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from recsys_spark import columns as c
-from recsys_spark.bridges.snapshot import SnapshotFile
+from recsys_spark.bridges.snapshot import SnapshotFile, require_whole
 from recsys_spark.errors import problem
 from recsys_spark.kernels.batches import SequenceBatch, deal, plan_batches
 
@@ -76,9 +76,10 @@ def plan_steps(shards: Sequence[Sequence[SnapshotFile]], batch_rows: int) -> int
 
 
 def read_row_groups(files: Sequence[SnapshotFile]) -> Iterator[SequenceBatch]:
-    """The rows of the files in order, a row group at a time, through Petastorm."""
+    """The rows of the files in order, a row group at a time, through Petastorm, which reads whole files."""
     from petastorm import make_batch_reader
 
+    require_whole(files)
     with make_batch_reader(
         [unquote(file.uri) for file in files],  # Petastorm takes the path of a URI as it stands, blanks and all
         schema_fields=list(_COLUMNS),

@@ -100,7 +100,7 @@ def on_shelf(name: str, build: Callable[[Path], None]) -> Path:
 
 def name_on_shelf(source: Snapshot, *more: str) -> str:
     """A name that only the same rows of the same version have, made into the same thing (`more`)."""
-    files = [[file.uri, file.rows] for file in source.files]
+    files = [[file.uri, file.rows, file.live] for file in source.files]
     return hashlib.sha256(json.dumps([*more, source.table, source.version, files]).encode()).hexdigest()[:24]
 
 

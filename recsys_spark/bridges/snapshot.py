@@ -1,12 +1,13 @@
 """A Delta version as a list of Parquet files: what workers read who have no Spark.
 
-A table's folder also holds files of older versions; reading the folder would bring deleted rows back. So the
-driver asks Spark once which files hold the rows of one version, and how many; workers read exactly these
-files and compare the counts with the footers.
+A table's folder also holds files of older versions, and files hold rows that a deletion vector took away; reading them
+all would bring deleted rows back. So the driver asks Spark once which files hold the rows of one version, and where in
+them; workers read exactly these rows and compare their number with what Spark counted.
 """
 
 from __future__ import annotations
 
+import base64
 import heapq
 import math
 import re
@@ -16,10 +17,13 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from recsys_spark.errors import RecsysError, problem
 
@@ -29,10 +33,22 @@ _HADOOP_S3: Final = re.compile(r"^s3[an]://")
 
 @dataclass(frozen=True)
 class SnapshotFile:
-    """One Parquet file: its URI, percent-encoded as Spark gives it, and the rows of the version it holds."""
+    """One Parquet file: its URI, percent-encoded as Spark gives it, and which of its rows the version holds.
+
+    They are `rows` in number: all of the file's where `live` is empty, else those whose bits are set in it (base64; one
+    bit a row, the lowest of a byte first).
+    """
 
     uri: str
     rows: int
+    live: str = ""
+
+    def is_live(self, num_rows: int) -> npt.NDArray[np.bool_]:
+        """Whether the version holds them, of the file's rows [N]."""
+        if not self.live:
+            return np.ones(num_rows, dtype=np.bool_)
+        bits = np.frombuffer(base64.b64decode(self.live), dtype=np.uint8)
+        return np.unpackbits(bits, count=num_rows, bitorder="little").astype(np.bool_)
 
 
 @dataclass(frozen=True)
@@ -52,12 +68,34 @@ class Snapshot:
 def take_snapshot(rows: DataFrame, table: str, version: int) -> Snapshot:
     """The files that hold `rows`, which were read from version `version` of the Delta table `table`.
 
-    `rows` may be filtered on partition columns. A filter on another column leaves files that hold more rows
-    than the snapshot counts; `read_batches` refuses them. Runs one Spark job that reads footers only; the
-    driver gets one row per file.
+    Runs one Spark job that reads no column; the driver gets a row per file. Where the table may have deletion vectors
+    it gets a bit for each row of the files too, and `rows` may be filtered as they like; else on partition columns
+    only: another filter leaves files that hold more rows than the snapshot counts, and `read_batches` refuses them.
     """
-    per_file = rows.groupBy("_metadata.file_path").count().collect()
-    return Snapshot(table, version, tuple(sorted((SnapshotFile(*row) for row in per_file), key=_by_uri)))
+    may_have_gaps = "row_index" in rows.select("_metadata.*").columns  # Delta gives it where deletion vectors may be
+    files = _count_live(rows) if may_have_gaps else _count_rows(rows)
+    return Snapshot(table, version, tuple(sorted(files, key=_by_uri)))
+
+
+def _count_rows(rows: DataFrame) -> list[SnapshotFile]:
+    return [SnapshotFile(*row) for row in rows.groupBy("_metadata.file_path").count().collect()]
+
+
+def _count_live(rows: DataFrame) -> list[SnapshotFile]:
+    """With `live`: Spark makes words of 64 rows' bits."""
+    word, bit = "_metadata.row_index div 64 AS word", "cast(_metadata.row_index % 64 AS int)"
+    words = (
+        rows.groupBy(F.col("_metadata.file_path").alias("uri"), F.expr(word))
+        .agg(F.count(F.lit(1)).alias("rows"), F.expr(f"bit_or(shiftleft(1L, {bit}))").alias("bits"))
+        .toArrow()
+        .to_pandas()
+    )
+    files = []
+    for uri, of_file in words.groupby("uri"):
+        bits_W = np.zeros(of_file["word"].max() + 1, dtype="<i8")
+        bits_W[of_file["word"]] = of_file["bits"]
+        files.append(SnapshotFile(uri, int(of_file["rows"].sum()), base64.b64encode(bits_W.tobytes()).decode()))
+    return files
 
 
 def read_batches(
@@ -70,11 +108,20 @@ def read_batches(
     partition has one value of them, which the caller knows. Memory: about two batches and one row group's
     pages.
 
-    Raises the typed error when a file is gone, lacks a column or does not hold the rows that Spark counted,
-    and when pyarrow has no file system for a URI.
+    Raises the typed error when a file is gone, lacks a column or does not hold the rows of the snapshot, and when
+    pyarrow has no file system for a URI.
     """
     files = source.files if isinstance(source, Snapshot) else source
     return rebatch((batch for file in files for batch in _read_file(file, list(columns), batch_rows)), batch_rows)
+
+
+def require_whole(files: Iterable[SnapshotFile]) -> None:
+    """Raise unless the version holds all rows of the files: for readers that know no others. Reads the footers."""
+    for file in files:
+        with _open(file.uri) as stream:
+            num_rows = pyarrow.parquet.ParquetFile(stream).metadata.num_rows
+        if num_rows != file.rows:
+            raise _wrong_rows(file, num_rows)
 
 
 def rebatch(
@@ -154,14 +201,14 @@ def _read_file(file: SnapshotFile, columns: list[str], batch_rows: int) -> Itera
                 found=f"no {', '.join(missing)} among {', '.join(parquet.schema_arrow.names)}",
                 do="Partition columns are not in the files: leave them out; others: see tables/catalog.py.",
             )
-        if parquet.metadata.num_rows != file.rows:
+        is_live_N = file.is_live(parquet.metadata.num_rows)
+        if is_live_N.sum() != file.rows:
             raise _wrong_rows(file, parquet.metadata.num_rows)
         num_read = 0
         for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns):
-            num_read += batch.num_rows
-            yield batch.select(columns)
-        if num_read != file.rows:
-            raise _wrong_rows(file, num_read)
+            is_live_n = is_live_N[num_read : num_read + len(batch)]
+            num_read += len(batch)
+            yield batch.select(columns).filter(pa.array(is_live_n)) if not is_live_n.all() else batch.select(columns)
 
 
 def _open(uri: str) -> pa.NativeFile:

@@ -193,6 +193,7 @@ ITEM_EMBEDDINGS: Final = Table(
     written_by="jobs/embed_items.py",
     slice_by=(c.MODEL_VERSION,),
     partition_by=(c.MODEL_VERSION,),
+    changes_by_row=True,
 )
 
 USER_EMBEDDINGS: Final = Table(
@@ -203,6 +204,7 @@ USER_EMBEDDINGS: Final = Table(
     written_by="jobs/embed_users.py",
     slice_by=(c.MODEL_VERSION,),
     partition_by=(c.MODEL_VERSION, c.SPLIT),
+    changes_by_row=True,
 )
 
 USER_RULES: Final = Table(

@@ -27,7 +27,8 @@ class Table:
     """A table of the platform.
 
     `slice_by` names the columns whose one value a write replaces (empty: a write replaces the whole table).
-    `checks` maps the name of a rule to the SQL condition that every row meets.
+    `checks` maps the name of a rule to the SQL condition that every row meets. `changes_by_row` tells of a table that
+    `Store.update` writes: a row that goes is marked in a deletion vector, and its file stays.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Table:
     slice_by: tuple[str, ...] = ()
     partition_by: tuple[str, ...] = ()
     checks: dict[str, str] = field(default_factory=dict)
+    changes_by_row: bool = False
 
     @property
     def column_names(self) -> list[str]:

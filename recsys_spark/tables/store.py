@@ -102,6 +102,8 @@ class Store:
             self.read(table)  # raises when its columns are not the contract's
         with self._checked(table, rows) as (sound, count):
             writer = sound.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
+            if table.changes_by_row:
+                writer = writer.option("delta.enableDeletionVectors", "true")
             if table.slice_by and is_there:
                 writer = writer.option("replaceWhere", _condition(table, slice_values))
             try:

@@ -6,6 +6,7 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
+from recsys_spark.bridges.snapshot import read_batches, take_snapshot
 from recsys_spark.errors import RecsysError
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.contract import Column, Table
@@ -27,6 +28,7 @@ SALES = Table(
     partition_by=("shop",),
     checks={"a price is paid": "price > 0"},
 )
+BY_ROW = replace(SALES, changes_by_row=True)
 STOCK = replace(SALES, name="STOCK", slice_by=(), partition_by=(), written_by="jobs/stock.py")
 NORTH = "it's C:\\north\n50%/=ä' OR '1' = '1\\"
 NOTHING = "Nothing was written. Look at what jobs/sell.py reads and makes."
@@ -99,30 +101,39 @@ def test_a_table_without_slices_is_replaced_whole_also_by_nothing(spark, tmp_pat
     assert rows_of(store.read(STOCK)) == []
 
 
-def test_an_update_changes_adds_and_removes_single_rows_of_its_own_slice_in_one_commit(spark, tmp_path):
+@pytest.mark.parametrize("table", [SALES, BY_ROW], ids=["files are rewritten", "rows are marked as deleted"])
+def test_an_update_changes_adds_and_removes_single_rows_of_its_own_slice_in_one_commit(spark, tmp_path, table):
     store = Store(spark, str(tmp_path))
-    store.replace(SALES, sales(spark, (1, 1.0), (2, 2.0), (3, 3.0)), {"shop": NORTH})
-    store.replace(SALES, sales(spark, (1, 9.0), (3, 9.0)), {"shop": "south"})
+    store.replace(table, sales(spark, (1, 1.0), (2, 2.0), (3, 3.0)), {"shop": NORTH})
+    store.replace(table, sales(spark, (1, 9.0), (3, 9.0)), {"shop": "south"})
     changed, gone = sales(spark, (2, 2.5), (4, 4.0)), sales(spark, (3, 0.0), (5, 0.0)).select("id")
-    assert store.update(SALES, changed, gone, {"shop": NORTH}) == Commit(version=2, rows=2)
+    assert store.update(table, changed, gone, {"shop": NORTH}) == Commit(version=2, rows=2)
+    north = [(NORTH, 1, 1.0), (NORTH, 2, 2.5), (NORTH, 4, 4.0)]
     south = [("south", 1, 9.0), ("south", 3, 9.0)]
-    assert rows_of(store.read(SALES)) == [(NORTH, 1, 1.0), (NORTH, 2, 2.5), (NORTH, 4, 4.0), *south]
+    assert rows_of(store.read(table)) == [*north, *south]
     nothing = sales(spark)
-    assert store.update(SALES, nothing, nothing.select("id"), {"shop": NORTH}) == Commit(version=2, rows=0)
-    assert store.update(SALES, nothing, gone.where("id = 5"), {"shop": "south"}).rows == 0
-    assert rows_of(store.read(SALES).where("shop = 'south'")) == south
+    assert store.update(table, nothing, nothing.select("id"), {"shop": NORTH}) == Commit(version=2, rows=0)
+    assert store.update(table, nothing, gone.where("id = 5"), {"shop": "south"}).rows == 0
+    assert rows_of(store.read(table).where("shop = 'south'")) == south
+    assert store.replace(table, sales(spark, (3, 7.0)), {"shop": "south"}).rows == 1
+    assert rows_of(store.read(table)) == [*north, ("south", 3, 7.0)]
 
 
-def test_an_update_keeps_files_in_which_nothing_changed(spark, tmp_path):
+@pytest.mark.parametrize(("table", "num_kept"), [(SALES, 2), (BY_ROW, 4)])
+def test_an_update_keeps_the_files_whose_rows_stay_and_where_rows_are_marked_all(spark, tmp_path, table, num_kept):
     store = Store(spark, str(tmp_path))
-    store.replace(SALES, spark.range(100).selectExpr("id", "1.0d AS price").repartition(4), {"shop": "north"})
-
-    def files():
-        return {row[0] for row in store.read(SALES).select("_metadata.file_path").distinct().collect()}
-
-    before = files()
-    store.update(SALES, sales(spark, (7, 2.0)), sales(spark).select("id"), {"shop": "north"})
-    assert (len(before), len(before & files())) == (4, 3)
+    store.replace(table, spark.range(100).selectExpr("id", "1.0d AS price").repartition(4), {"shop": "north"})
+    before = take_snapshot(store.read(table), table.name, 0)
+    store.update(table, sales(spark, (7, 2.0)), sales(spark, (9, 0.0)).select("id"), {"shop": "north"})
+    after = take_snapshot(store.read(table), table.name, 1)
+    uris = [{file.uri for file in snapshot.files} for snapshot in (before, after)]
+    assert (len(uris[0]), len(uris[0] & uris[1])) == (4, num_kept)
+    ids, prices = (
+        [value for batch in read_batches(after, [name], 30) for value in batch.column(0).to_pylist()]
+        for name in ("id", "price")
+    )
+    wanted = {id: 1.0 for id in range(100) if id != 9} | {7: 2.0}
+    assert len(ids) == 99 and dict(zip(ids, prices, strict=True)) == wanted
 
 
 def test_a_broken_rule_stops_an_update_too(spark, refused):

@@ -1,18 +1,20 @@
 """Files are shared out without gap or overlap, and read with the rows that were counted, or not at all."""
 
+import base64
 import itertools
 import pickle
 from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches, rebatch
+from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches, rebatch, require_whole
 from recsys_spark.errors import RecsysError
 
 file_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(
@@ -101,6 +103,27 @@ def test_refuses_a_file_with_other_rows_than_were_counted(tmp_path):
     file = write(tmp_path / "a.parquet", [1, 2, 3])
     with pytest.raises(RecsysError, match=r"wanted 2 rows, as Spark counted .* found 3 rows .*Deletion vectors"):
         read([SnapshotFile(file.uri, 2)])
+
+
+@given(live=st.lists(st.booleans(), min_size=1, max_size=70), batch_rows=st.integers(1, 80))
+def test_only_rows_whose_bit_is_set_are_read(tmp_path_factory, live, batch_rows):
+    file = write(tmp_path_factory.mktemp("live") / "a.parquet", range(len(live)), row_group_size=9)
+    bits = base64.b64encode(np.packbits(live, bitorder="little")).decode()
+    batches = read([SnapshotFile(file.uri, sum(live), bits)], batch_rows)
+    assert [n for batch in batches for n in batch["number"]] == list(np.flatnonzero(live))
+
+
+def test_refuses_a_file_without_rows_of_the_snapshot(tmp_path):
+    file = write(tmp_path / "a.parquet", [1, 2, 3])
+    with pytest.raises(RecsysError, match=r"wanted 4 rows, as Spark counted .* found 3 rows .*file was changed"):
+        read([SnapshotFile(file.uri, 4, base64.b64encode(b"\x0f").decode())])
+
+
+def test_files_of_which_rows_are_gone_are_not_whole(tmp_path):
+    file = write(tmp_path / "a.parquet", [1, 2, 3])
+    require_whole([file])
+    with pytest.raises(RecsysError, match=r"wanted 2 rows, .* found 3 rows .*Deletion vectors"):
+        require_whole([file, SnapshotFile(file.uri, 2, base64.b64encode(b"\x05").decode())])
 
 
 def test_refuses_a_column_the_file_lacks(tmp_path):
