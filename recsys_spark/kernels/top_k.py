@@ -50,9 +50,20 @@ from recsys_spark.kernels.scan import BLANK_PRODUCT, BLANK_SCORE, LOWEST, NO_PAI
 
 BoolArray = npt.NDArray[np.bool_]
 
-TILE_USERS: Final = 256
-TILE_ITEMS: Final = 4096
-"""Tiles of 4 MiB. 8 MiB took 1.0 to 1.2 times as long, 64 x 8,192 1.3 times, 128 x 49,152 1.4 times."""
+
+@dataclass(frozen=True)
+class TileShape:
+    """Users and items whose products are made at a time."""
+
+    users: int
+    items: int
+
+
+COARSE_TILE: Final = TileShape(256, 4096)
+"""With an 8-bit first pass. 8 MiB took 1.0 to 1.2 times as long, 64 x 8,192 1.3 times, 128 x 49,152 1.4 times."""
+
+EXACT_TILE: Final = TileShape(512, 2048)
+"""With float32 products alone: 256 x 4,096 took 1.04 times as long at 384 dimensions, and the same at 128."""
 
 DENSE_SHARE: Final = 8
 """A user for whom one in this many items of a tile reaches the floor gets exact scores of the whole tile: a rescored
@@ -138,8 +149,10 @@ def search_bytes(num_users: int, *, dim: int, top_k: int, num_excluded: int, num
     keys as kept, as masked and as sorted, and in two final lists (64 K). Of an excluded pair: 80 while pairs are
     sorted. And one tile, with a float32 copy of its items and users.
     """
-    tile = 4 * TILE_USERS * TILE_ITEMS + 4 * dim * (TILE_USERS + 2 * TILE_ITEMS) + 16 * TILE_ITEMS
-    tile += TILE_ITEMS * min(num_segments, num_users)
+    shapes = (COARSE_TILE, EXACT_TILE)
+    most_users, most_items = max(shape.users for shape in shapes), max(shape.items for shape in shapes)
+    tile = 4 * max(shape.users * shape.items for shape in shapes) + 4 * dim * (most_users + 2 * most_items)
+    tile += most_items * (16 + min(num_segments, num_users))
     return tile + num_users * (24 * dim + 64 * top_k + 64) + 80 * num_excluded
 
 
@@ -149,6 +162,7 @@ class _Search:
     def __init__(self, users: Users, items: ItemMatrix, top_k: int, products: Products, excluded: Exclusions) -> None:
         self._users, self._items, self._top_k = users, items, top_k
         self._products, self._excluded = products, excluded
+        self._shape = COARSE_TILE if products.is_coarse else EXACT_TILE
         self._num_users = len(users.vectors_UD)
         self._segments_G, self._segment_of_U = np.unique(excluded.segments_U, return_inverse=True)
         self._lists = Lists(
@@ -158,13 +172,13 @@ class _Search:
             claims_U=np.full(self._num_users, LOWEST, dtype=np.int64),
         )
         self._sides = scan.CoarseSide(users.steps_UD, users.coarse.scale_N, users.coarse.error_N)
-        self._buffer = np.empty(TILE_USERS * TILE_ITEMS, dtype=np.int32)
+        self._buffer = np.empty(self._shape.users * self._shape.items, dtype=np.int32)
 
     def run(self, *, with_guesses: bool) -> tuple[KeyArray, BoolArray]:
         """Sorted keys [U, K], and whose lists are proven."""
         num_rows = len(self._items.steps_ND)
-        for start in range(0, num_rows, TILE_ITEMS):
-            stop = min(start + TILE_ITEMS, num_rows)
+        for start in range(0, num_rows, self._shape.items):
+            stop = min(start + self._shape.items, num_rows)
             guess = self._guess(start, stop) if with_guesses else Guess(self._top_k, from_tile=False)
             self._scan_tile(start, stop, guess)
         keys_UK = np.sort(_kept(self._lists), axis=1)[:, : self._top_k]
@@ -177,7 +191,7 @@ class _Search:
 
         Claims are raised at tiles 0, 1, 2, 4, 8, …: in between they would hardly move, and raising costs.
         """
-        tile = start // TILE_ITEMS
+        tile = start // self._shape.items
         if tile & (tile - 1) and tile:
             return Guess(0, from_tile=False)
         expected = self._top_k * (start or stop) / max(1, self._items.num_items)
@@ -193,11 +207,11 @@ class _Search:
             items.steps_ND[start:stop], items.coarse.scale_N[start:stop], items.coarse.error_N[start:stop]
         )
         worst_error = np.float32((side.error_N / side.scale_N).max() * (1 + 2**-20))
-        for first in range(0, self._num_users, TILE_USERS):
-            users_S = np.arange(first, min(first + TILE_USERS, self._num_users))
+        for first in range(0, self._num_users, self._shape.users):
+            users_S = np.arange(first, min(first + self._shape.users, self._num_users))
             if self._products.is_coarse:
                 products_ST = self._tile(len(users_S), stop - start, np.int32)
-                coarse_SC = self._users.coarse.coarse_NC[first : first + TILE_USERS]
+                coarse_SC = self._users.coarse.coarse_NC[first : first + self._shape.users]
                 multiply_coarse(coarse_SC, items.coarse.coarse_NC[start:stop], products_ST)
                 self._blank(products_ST, users_S, start, is_barred_GT, BLANK_PRODUCT)
                 is_left_S = scan.scan_coarse(

@@ -93,8 +93,9 @@ FINDS = [find_by("8 bits"), find_by("torch"), find_on_gpu_path]
 def test_barred_items_are_in_no_list_and_are_not_readmitted(drawn, seed, share, top_k, tile_items, find):
     world = World(drawn, seed, share, 1, 1)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (kernel, gpu_kernel):
-            patch.setattr(module, "TILE_ITEMS", tile_items)
+        patch.setattr(gpu_kernel, "TILE_ITEMS", tile_items)
+        for name in ("COARSE_TILE", "EXACT_TILE"):
+            patch.setattr(kernel, name, kernel.TileShape(256, tile_items))
         ready = Users.of(world.users, dim=world.matrix.dim)
         lists = find(ready, world.matrix, top_k=top_k, excluded=world.excluded)
     only_barred = Exclusions.none(len(world.users)).barring(world.segments, world.excluded.barred_GB)

@@ -94,9 +94,10 @@ def test_lists_equal_the_oracle_for_every_tile_and_way(world, top_k, tile_items,
     users, items, places, item_idx, excluded = world
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu_kernel, "TILE_PAIRS", tile_items * tile_users)
-        for module in (kernel, gpu_kernel):
-            patch.setattr(module, "TILE_ITEMS", tile_items)
-            patch.setattr(module, "TILE_USERS", tile_users)
+        patch.setattr(gpu_kernel, "TILE_ITEMS", tile_items)
+        patch.setattr(gpu_kernel, "TILE_USERS", tile_users)
+        for name in ("COARSE_TILE", "EXACT_TILE"):
+            patch.setattr(kernel, name, kernel.TileShape(tile_users, tile_items))
         without, with_excluded = run(users, items, places, item_idx, excluded, top_k, way)
     assert without == oracle(users, items, places, item_idx, excluded, top_k)
     assert with_excluded == oracle(users, items, places, item_idx, set(), top_k)
