@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -105,17 +106,19 @@ class Users:
 
     vectors_UD: Float32Array
     steps_UD: Int16Array
-    coarse: CoarseVectors
 
     @classmethod
     def of(cls, vectors_UD: Float32Array, *, dim: int) -> Users:
         """OffGridError when vectors are off the grid, ValueError when they are not as wide as the items."""
-        return cls(vectors_UD, grid_steps(vectors_UD, "users", dim=dim), coarsen(vectors_UD))
+        return cls(vectors_UD, grid_steps(vectors_UD, "users", dim=dim))
+
+    @cached_property
+    def coarse(self) -> CoarseVectors:
+        """Their 8-bit copies, made when first asked for: only a search by 8-bit products does."""
+        return coarsen(self.vectors_UD)
 
     def of_rows(self, users_S: Int64Array) -> Users:
-        coarse, scale, error = self.coarse
-        picked = CoarseVectors(coarse[users_S], scale[users_S], error[users_S])
-        return Users(self.vectors_UD[users_S], self.steps_UD[users_S], picked)
+        return Users(self.vectors_UD[users_S], self.steps_UD[users_S])
 
 
 def find_top_k(users: Users, items: ItemMatrix, *, top_k: int, products: Products, excluded: Exclusions) -> TopLists:
@@ -171,7 +174,6 @@ class _Search:
             cutoffs_U=np.full(self._num_users, NO_PAIR, dtype=np.uint64),
             claims_U=np.full(self._num_users, LOWEST, dtype=np.int64),
         )
-        self._sides = scan.CoarseSide(users.steps_UD, users.coarse.scale_N, users.coarse.error_N)
         self._buffer = np.empty(self._shape.users * self._shape.items, dtype=np.int32)
 
     def run(self, *, with_guesses: bool) -> tuple[KeyArray, BoolArray]:
@@ -211,11 +213,13 @@ class _Search:
             users_S = np.arange(first, min(first + self._shape.users, self._num_users))
             if self._products.is_coarse:
                 products_ST = self._tile(len(users_S), stop - start, np.int32)
-                coarse_SC = self._users.coarse.coarse_NC[first : first + self._shape.users]
+                coarse_UC, scale_U, error_U = self._users.coarse
+                sides = scan.CoarseSide(self._users.steps_UD, scale_U, error_U)
+                coarse_SC = coarse_UC[first : first + self._shape.users]
                 multiply_coarse(coarse_SC, items.coarse.coarse_NC[start:stop], products_ST)
                 self._blank(products_ST, users_S, start, is_barred_GT, BLANK_PRODUCT)
                 is_left_S = scan.scan_coarse(
-                    products_ST, first, self._sides, side, places_T, self._lists, guess, self._top_k, groups,
+                    products_ST, first, sides, side, places_T, self._lists, guess, self._top_k, groups,
                     worst_error, (stop - start) // DENSE_SHARE,
                 )  # fmt: skip
                 users_S = users_S[is_left_S]
