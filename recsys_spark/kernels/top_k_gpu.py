@@ -114,7 +114,7 @@ class _Users:
         numbers_U = torch.arange(len(vectors_UD), device=device)
         segments_G, segment_U = np.unique(excluded.segments_U, return_inverse=True)
         return cls(
-            torch.from_numpy(vectors_UD).to(device),
+            torch.tensor(vectors_UD, device=device),  # from_numpy warns of arrays that may not be written
             excluded,
             torch.repeat_interleave(numbers_U, offsets_U1.diff(), output_size=len(excluded.rows_E)),
             torch.from_numpy(excluded.rows_E).to(device),

@@ -1,6 +1,7 @@
 """The kernel's lists equal those of a brute-force oracle in float64, whatever tiles, products, ties, exclusions."""
 
 import tracemalloc
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -218,6 +219,20 @@ def test_items_that_do_not_fit_on_the_device_are_sent_in_tiles():
     there = replace(here, steps_ND=here.steps_ND.cpu(), place_N=here.place_N.cpu())
     found = [find_top_k_on(users, held, top_k=9, excluded=Exclusions.none(40)).keys_UK for held in (here, there)]
     np.testing.assert_array_equal(*found)
+
+
+def test_vectors_that_may_not_be_written_are_searched_without_a_warning():
+    """A worker's are: they lie in Arrow's memory. torch warns once per process, unless it is told to do so always."""
+    users, items = (snap_to_grid(np.random.default_rng(3).standard_normal((num, 16))) for num in (4, 90))
+    matrix = item_matrix(items, np.arange(90), np.arange(90))
+    users.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            find_top_k_on(users, DeviceItems.of(matrix, DEVICE), top_k=9, excluded=Exclusions.none(4))
+    finally:
+        torch.set_warn_always(False)
 
 
 @pytest.mark.parametrize(("free_gib", "pairs"), [(80, 2**30), (4, 4 * 2**30 // 10)])
