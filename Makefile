@@ -72,7 +72,7 @@ bench-score: setup ## measure scoring against the fastest product, peers and Spa
 bench-embed: setup ## time the embedding of product texts against other ways (about 12 minutes)
 	@$(WITH_JARS); env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python -m benchmarks.embed $(ARGS)
 
-bench-gpu: setup ## measure search, embedding and training on a GPU where there is one (about 3 minutes)
+bench-gpu: setup ## measure search, embedding and training on a GPU where there is one (about 2 minutes)
 	@python -m benchmarks.gpu $(ARGS)
 
 bench-rules: setup ## try every kind of rule on the warehouse of `make run` (about 8 minutes)

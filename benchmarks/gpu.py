@@ -1,6 +1,6 @@
 """What one GPU does: search, embedding and training by the platform's own kernels, each against its yardstick.
 
-    make bench-gpu                             about 3 minutes; writes benchmarks/results/gpu.json
+    make bench-gpu                             about 2 minutes; writes benchmarks/results/gpu.json
     make bench-gpu ARGS='--only score'         some of score, embed, train; nothing is written
     make bench-gpu ARGS=--quick                a tenth of everything; nothing is written
 
