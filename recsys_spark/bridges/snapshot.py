@@ -84,17 +84,16 @@ def _count_rows(rows: DataFrame) -> list[SnapshotFile]:
 def _count_live(rows: DataFrame) -> list[SnapshotFile]:
     """With `live`: Spark makes words of 64 rows' bits."""
     word, bit = "_metadata.row_index div 64 AS word", "cast(_metadata.row_index % 64 AS int)"
-    words = (
-        rows.groupBy(F.col("_metadata.file_path").alias("uri"), F.expr(word))
-        .agg(F.count(F.lit(1)).alias("rows"), F.expr(f"bit_or(shiftleft(1L, {bit}))").alias("bits"))
-        .toArrow()
-        .to_pandas()
+    per_word = rows.groupBy(F.col("_metadata.file_path").alias("uri"), F.expr(word)).agg(
+        F.count(F.lit(1)).alias("rows"), F.expr(f"bit_or(shiftleft(1L, {bit}))").alias("bits")
     )
+    per_file = per_word.groupBy("uri").agg(F.sum("rows"), F.collect_list("word"), F.collect_list("bits")).toArrow()
     files = []
-    for uri, of_file in words.groupby("uri"):
-        bits_W = np.zeros(of_file["word"].max() + 1, dtype="<i8")
-        bits_W[of_file["word"]] = of_file["bits"]
-        files.append(SnapshotFile(uri, int(of_file["rows"].sum()), base64.b64encode(bits_W.tobytes()).decode()))
+    for uri, num_rows, words, bits in zip(*per_file.columns, strict=True):
+        words_W = words.values.to_numpy()
+        bits_N = np.zeros(words_W.max() + 1, dtype="<i8")
+        bits_N[words_W] = bits.values.to_numpy()
+        files.append(SnapshotFile(uri.as_py(), num_rows.as_py(), base64.b64encode(bits_N.tobytes()).decode()))
     return files
 
 
@@ -206,9 +205,11 @@ def _read_file(file: SnapshotFile, columns: list[str], batch_rows: int) -> Itera
             raise _wrong_rows(file, parquet.metadata.num_rows)
         num_read = 0
         for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns):
-            is_live_n = is_live_N[num_read : num_read + len(batch)]
+            chosen, is_live_n = batch.select(columns), is_live_N[num_read : num_read + len(batch)]
             num_read += len(batch)
-            yield batch.select(columns).filter(pa.array(is_live_n)) if not is_live_n.all() else batch.select(columns)
+            yield chosen if is_live_n.all() else chosen.filter(pa.array(is_live_n))
+        if num_read != len(is_live_N):
+            raise _wrong_rows(file, num_read)
 
 
 def _open(uri: str) -> pa.NativeFile:

@@ -100,7 +100,7 @@ def _settings_of_results(extensions: str) -> dict[str, str]:
         _EXTENSIONS: ",".join([*others, _EXTENSION]),
         "spark.sql.catalog.spark_catalog": _CATALOG,
         "spark.sql.session.timeZone": "UTC",
-        # Petastorm reads whole Parquet files: a deletion vector would bring deleted rows back.
+        # Petastorm reads whole Parquet files: where a table does not ask for deletion vectors, none are wanted.
         "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     }
 

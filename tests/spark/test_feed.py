@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
+from recsys_spark.bridges import feed
 from recsys_spark.bridges.feed import PetastormFeed, plan_steps
 from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, take_snapshot
 from recsys_spark.errors import RecsysError
@@ -85,12 +86,24 @@ def test_a_hundred_epochs_lose_nothing(snapshot):
         assert total == expected
 
 
-def test_a_file_with_other_rows_than_planned_is_an_error(snapshot):
-    wrong = [SnapshotFile(file.uri, file.rows + 1) for file in snapshot.files]
+@pytest.fixture
+def with_a_row_too_many(snapshot):
+    return [SnapshotFile(file.uri, file.rows + 1) for file in snapshot.files]
+
+
+def test_a_file_with_other_rows_than_planned_is_an_error(with_a_row_too_many):
+    with pytest.raises(
+        RecsysError, match=r"wanted \d+ rows, as Spark counted in the snapshot; found \d+ rows in the file"
+    ):
+        list(PetastormFeed(with_a_row_too_many, num_steps=2, seed=0).epoch(1))
+
+
+def test_rows_that_are_lost_while_files_are_read_are_an_error(with_a_row_too_many, monkeypatch):
+    monkeypatch.setattr(feed, "require_whole", lambda files: None)
     with pytest.raises(
         RecsysError, match="wanted each of 208 rows once per epoch; found the feed ended 5 rows too early"
     ):
-        list(PetastormFeed(wrong, num_steps=2, seed=0).epoch(1))
+        list(PetastormFeed(with_a_row_too_many, num_steps=2, seed=0).epoch(1))
 
 
 def test_a_feed_left_halfway_leaves_no_thread_behind(snapshot):
