@@ -59,9 +59,10 @@ def time_change(num_items: int) -> Iterator[Timed]:
     which the seconds of a text can be told."""
     texts = _own_texts(num_items)
     with _open_stage(num_items) as stage:
-        stage.put_texts(texts[:_SAMPLE])
+        sample = texts[:_SAMPLE]
+        stage.put_texts(sample)
         for name in (FIRST, NOTHING):
-            yield stage.run(name, _SAMPLE, num_texts=_SAMPLE)
+            yield stage.run(name, len(sample), num_texts=len(sample))
         stage.put_texts(texts)
         stage.make_up_vectors()
         yield stage.run(CHANGED, num_items, num_texts=num_items)
