@@ -211,6 +211,7 @@ class _Search:
         worst_error = np.float32((side.error_N / side.scale_N).max() * (1 + 2**-20))
         for first in range(0, self._num_users, self._shape.users):
             users_S = np.arange(first, min(first + self._shape.users, self._num_users))
+            vectors_SD = self._users.vectors_UD[first : first + self._shape.users]
             if self._products.is_coarse:
                 products_ST = self._tile(len(users_S), stop - start, np.int32)
                 coarse_UC, scale_U, error_U = self._users.coarse
@@ -222,10 +223,10 @@ class _Search:
                     products_ST, first, sides, side, places_T, self._lists, guess, self._top_k, groups,
                     worst_error, (stop - start) // DENSE_SHARE,
                 )  # fmt: skip
-                users_S = users_S[is_left_S]
+                users_S, vectors_SD = users_S[is_left_S], vectors_SD[is_left_S]
             if len(users_S):
                 scores_ST = self._tile(len(users_S), stop - start, np.float32)
-                self._products.multiply(self._users.vectors_UD[users_S], exact_TD.vectors, scores_ST)
+                self._products.multiply(vectors_SD, exact_TD.vectors, scores_ST)
                 self._blank(scores_ST, users_S, start, is_barred_GT, BLANK_SCORE)
                 scan.scan_exact(scores_ST, users_S, places_T, self._lists, guess, self._top_k, groups)
 
@@ -252,7 +253,7 @@ class _Lazy:
     @property
     def vectors(self) -> Float32Array:
         if self._vectors_TD is None:
-            self._vectors_TD = self._steps_TD.astype(np.float32) / np.float32(GRID_STEPS)
+            self._vectors_TD = np.multiply(self._steps_TD, np.float32(1 / GRID_STEPS), dtype=np.float32)
         return self._vectors_TD
 
 

@@ -18,16 +18,15 @@ from recsys_spark.kernels import top_k_gpu as gpu_kernel
 from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.grid import snap_to_grid
 from recsys_spark.kernels.item_matrix import ItemMatrixBuilder, coarsen, item_bytes, item_matrix, open_item_matrix
-from recsys_spark.kernels.products import Products, fastest_products, multiply_by_numpy, multiply_by_torch
+from recsys_spark.kernels.products import EXACT_PRODUCTS, Products, fastest_products
 from recsys_spark.kernels.scan import Guess
 from recsys_spark.kernels.top_k import Users, find_top_k, readmit, search_bytes
 from recsys_spark.kernels.top_k_gpu import DeviceItems, find_top_k_on
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRODUCTS = {
-    "8 bits": Products(True, multiply_by_numpy),
-    "numpy": Products(False, multiply_by_numpy),
-    "torch": Products(False, multiply_by_torch),
+    "8 bits": Products(True, "numpy"),
+    **{name: Products(False, name) for name, speed in fastest_products(32).speeds if speed and name in EXACT_PRODUCTS},
 }
 
 
@@ -382,20 +381,47 @@ def find(vectors, *, top_k):
 # --- speed and memory ------------------------------------------------------------------------------------------------
 
 
-def test_the_products_are_timed_and_a_wrong_one_is_not_used(monkeypatch):
+@pytest.fixture
+def probe_anew():
     fastest_products.cache_clear()
-    products = fastest_products(24)
-    assert {name for name, speed in products.speeds if speed > 0} == {"numpy", "torch", "8 bits"}
-    assert products.name in (
-        "8 bits, then numpy float32",
-        "8 bits, then torch float32",
-        "numpy float32",
-        "torch float32",
-    )
+    yield lambda: fastest_products(24)
     fastest_products.cache_clear()
+
+
+def test_the_products_are_timed_and_the_fastest_is_named(probe_anew):
+    products = probe_anew()
+    speeds = dict(products.speeds)
+    assert set(speeds) == {"numpy", "torch", "oneDNN", "8 bits"}
+    assert speeds["numpy"] > 0 and speeds["torch"] > 0
+    assert speeds[products.exact] == max(speed for name, speed in speeds.items() if name != "8 bits")
+    assert products.name in (f"{products.exact} float32", f"8 bits, then {products.exact} float32")
+
+
+def test_a_wrong_8_bit_product_is_not_used_however_fast(probe_anew, monkeypatch):
     monkeypatch.setattr("recsys_spark.kernels.products.multiply_coarse", lambda users, items, out: None)
-    assert not fastest_products(24).is_coarse, "very fast, and wrong"
-    fastest_products.cache_clear()
+    assert not probe_anew().is_coarse
+
+
+def in_bfloat16(users, items, out):
+    out[:] = (torch.from_numpy(users).bfloat16().float() @ torch.from_numpy(items).bfloat16().float().T).numpy()
+
+
+def right_for_whole_tiles(users, items, out):
+    if len(users) > 3:
+        np.matmul(users, items.T, out=out)
+
+
+@pytest.mark.parametrize("wrong", [in_bfloat16, right_for_whole_tiles])
+def test_a_float32_product_that_is_not_exact_is_not_used(probe_anew, monkeypatch, wrong):
+    monkeypatch.setitem(EXACT_PRODUCTS, "oneDNN", wrong)
+    products = probe_anew()
+    assert products.exact != "oneDNN" and dict(products.speeds)["oneDNN"] == 0
+
+
+def test_a_product_by_onednn_leaves_torchs_precision_as_it_was():
+    ones, out = np.ones((2, 4), np.float32), np.empty((2, 2), np.float32)
+    EXACT_PRODUCTS["oneDNN"](ones, ones, out)
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.parametrize("equal", [True, False], ids=["every item ties", "random items"])
