@@ -113,6 +113,10 @@ def test_an_update_changes_adds_and_removes_single_rows_of_its_own_slice_in_one_
     assert rows_of(store.read(table)) == [*north, *south]
     nothing = sales(spark)
     assert store.update(table, nothing, nothing.select("id"), {"shop": NORTH}) == Commit(version=2, rows=0)
+    more = sales(spark, (1, 1.5), (3, 3.5))
+    assert store.update(table, more, nothing.select("id"), {"shop": NORTH}) == Commit(version=3, rows=2)
+    north = [(NORTH, 1, 1.5), (NORTH, 2, 2.5), (NORTH, 3, 3.5), (NORTH, 4, 4.0)]
+    assert rows_of(store.read(table)) == [*north, *south]
     assert store.update(table, nothing, gone.where("id = 5"), {"shop": "south"}).rows == 0
     assert rows_of(store.read(table).where("shop = 'south'")) == south
     assert store.replace(table, sales(spark, (3, 7.0)), {"shop": "south"}).rows == 1
