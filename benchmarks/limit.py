@@ -21,7 +21,7 @@ from recsys_spark.kernels.grid import Float32Array
 Product = Callable[[Float32Array, Float32Array, Float32Array], None]
 """Writes users_SD @ items_TD.T into out_ST."""
 
-_TILES: Final = ((256, 2048), (256, 8192), (1024, 8192), (4096, 8192))
+_TILES: Final = ((256, 2048), (512, 2048), (256, 8192), (1024, 8192), (4096, 8192))
 _TRIAL_USERS: Final = 2048
 
 
