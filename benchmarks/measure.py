@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-_MAX_RUNS: Final = 3
+_MAX_RUNS: Final = 5
 _ENOUGH_S: Final = 12.0
 """After this time no other run is begun: what takes long varies little."""
 

@@ -186,13 +186,24 @@ def bound_groups(
     least: np.float32,
     largest_G: npt.NDArray[np.float32],
 ) -> None:
-    """Each group's largest bound, and at least `least`, from products of 8 bits or scores; see `scan_coarse`."""
+    """Each group's largest bound, and at least `least`, from products of 8 bits; see `scan_coarse`."""
     for g in range(largest_G.shape[0]):
         largest_G[g] = max((np.float32(products_WG[0, g]) + spare) * scale_WG[0, g], least)
     for w in range(1, products_WG.shape[0]):
         for g in range(largest_G.shape[0]):
             bound = (np.float32(products_WG[w, g]) + spare) * scale_WG[w, g]
             largest_G[g] = bound if bound > largest_G[g] else largest_G[g]
+
+
+@compiled
+def largest_of_groups(scores_WG: npt.NDArray[np.float32], largest_G: npt.NDArray[np.float32]) -> None:
+    """Each group's largest score."""
+    for g in range(largest_G.shape[0]):
+        largest_G[g] = scores_WG[0, g]
+    for w in range(1, scores_WG.shape[0]):
+        for g in range(largest_G.shape[0]):
+            score = scores_WG[w, g]
+            largest_G[g] = score if score > largest_G[g] else largest_G[g]
 
 
 @compiled
@@ -299,7 +310,7 @@ def scan_exact(
     scratch_L = np.empty(lists.keys_UL.shape[1], dtype=np.float32)
     for s in range(len(users_S)):
         user = users_S[s]
-        bound_groups(scores_SWG[s], ones_WG, nothing, np.float32(BLANK_SCORE), largest_G)
+        largest_of_groups(scores_SWG[s], largest_G)
         keys_L, count, cutoff = lists.keys_UL[user], lists.counts_U[user], lists.cutoffs_U[user]
         claim = raise_claim(lists.claims_U[user], keys_L[:count], largest_G, one, nothing, guess, scratch_L)
         lists.claims_U[user] = claim

@@ -253,7 +253,8 @@ class _Lazy:
     @property
     def vectors(self) -> Float32Array:
         if self._vectors_TD is None:
-            self._vectors_TD = np.multiply(self._steps_TD, np.float32(1 / GRID_STEPS), dtype=np.float32)
+            self._vectors_TD = self._steps_TD.astype(np.float32)
+            self._vectors_TD *= np.float32(1 / GRID_STEPS)
         return self._vectors_TD
 
 
