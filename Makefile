@@ -66,7 +66,7 @@ lint: setup ## check style, types and the layers of the imports
 	mypy
 	lint-imports --no-logo
 
-bench-score: setup ## measure scoring against the fastest product, peers and Spark (about 35 minutes)
+bench-score: setup ## measure scoring against the fastest product, peers and Spark (about 45 minutes)
 	@$(WITH_JARS); python -m benchmarks.score $(ARGS)
 
 bench-embed: setup ## time the embedding of product texts against other ways (about 12 minutes)

@@ -1,4 +1,4 @@
-"""The bench of scoring: limit, our kernel, peers and Spark in one run, about 35 minutes on two cores.
+"""The bench of scoring: limit, our kernel, peers and Spark in one run, about 45 minutes on two cores.
 
     make bench-score                                             all of it
     make bench-score ARGS='--quick'                              small sizes, to see that everything runs
