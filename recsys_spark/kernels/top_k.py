@@ -150,7 +150,7 @@ def search_bytes(num_users: int, *, dim: int, top_k: int, num_excluded: int, num
 
     Of a user: the vector as float32, whole numbers and 8 bits, with copies while these are made (24 a dimension); 2 K
     keys as kept, as masked and as sorted, and in two final lists (64 K). Of an excluded pair: 80 while pairs are
-    sorted. And one tile, with a float32 copy of its items and users.
+    sorted. And one tile, with a float32 copy of its users and two of its items, since oneDNN orders them anew.
     """
     shapes = (COARSE_TILE, EXACT_TILE)
     most_users, most_items = max(shape.users for shape in shapes), max(shape.items for shape in shapes)

@@ -141,7 +141,7 @@ class Store:
             )
             if any_gone:
                 merge = merge.whenMatchedDelete(f"new.{_IS_GONE}")
-            # Any condition in a clause makes Delta read and shuffle whole rows of the slice: 11 us each.
+            # A clause that deletes or has a condition makes Delta read and shuffle the slice's rows whole: 11 us each.
             (
                 merge.whenMatchedUpdate(set=values)
                 .whenNotMatchedInsert(f"NOT new.{_IS_GONE}" if any_gone else "true", values=values)
