@@ -9,8 +9,6 @@ from recsys_spark.config.sections import (
     Config,
     EmbedConfig,
     EvaluateConfig,
-    EventsConfig,
-    ItemsConfig,
     ItemTextConfig,
     ModelConfig,
     RankConfig,
@@ -18,11 +16,17 @@ from recsys_spark.config.sections import (
     RunConfig,
     ScoreConfig,
     SequencesConfig,
-    SourceConfig,
     SplitConfig,
-    TimestampConfig,
     TrackingConfig,
     TrainConfig,
+)
+from recsys_spark.config.sources import (
+    EventsConfig,
+    ItemsConfig,
+    RulesConfig,
+    RuleTableConfig,
+    SourceConfig,
+    TimestampConfig,
 )
 from recsys_spark.config.values import SeenRule
 
@@ -37,6 +41,8 @@ __all__ = [
     "ModelConfig",
     "RankConfig",
     "ReportConfig",
+    "RuleTableConfig",
+    "RulesConfig",
     "RunConfig",
     "ScoreConfig",
     "SeenRule",

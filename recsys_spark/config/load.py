@@ -5,30 +5,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from recsys_spark.config.layers import overlay, parse_text, parse_yaml, put, read_yaml
+from recsys_spark.config.misfit import Misfit
+from recsys_spark.config.secrets import hide
 from recsys_spark.config.sections import Config
-from recsys_spark.config.values import Misfit
+from recsys_spark.config.values import kind_of
 from recsys_spark.errors import Problem, RecsysError, did_you_mean, problem
 
 REQUIRED = "required"
 """What conf/base.yaml says where a data set or a cluster has to give the value."""
-_PLACES = ("path", "uri", "artifacts")
-"""Keys whose values may name {warehouse} and {landing}."""
-_REPLACED_WHOLE = ("columns", "options")
-"""Maps that a later file replaces whole: mixing two data sets' columns would help nobody."""
 
 
 def load_config(files: Sequence[str], settings: Sequence[str] = ()) -> Config:
-    """Lay `files` over each other, then `settings` (`a.b=value`, the value as YAML); raise every problem at once."""
+    """Lay `files` over each other, then `settings` (`a.b=value`); raise every problem at once.
+
+    A text stays as it is typed, in files and in settings; numbers and dates are read by the settings that want them.
+    """
     tree: dict[str, Any] = {}
-    for layer in [*map(_read_yaml, files), *map(_parse_setting, settings)]:
-        tree = _overlay(tree, _flatten_spark(layer))
+    for layer in map(read_yaml, files):
+        tree = overlay(tree, layer)
+    for setting in settings:
+        tree = put(tree, *_parse_setting(setting))
     required = [f"{path}." for path in _required_paths(tree)]
     problems = [
         Problem(
@@ -40,81 +42,24 @@ def load_config(files: Sequence[str], settings: Sequence[str] = ()) -> Config:
         for path in required
     ]
     try:
-        config = Config.model_validate(_fill_places(tree))
+        places = {name: str(tree.get(name, "")) for name in ("warehouse", "landing")}
+        config = Config.model_validate(tree, context=places)
     except ValidationError as error:
-        details = [dict(detail) for detail in error.errors()]
+        details = [dict(detail) for detail in error.errors(include_url=False)]
         problems += _as_problems([each for each in details if not f"{_path(each)}.".startswith(tuple(required))])
     if problems:
         raise RecsysError(problems)
     return config
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML whose keys are text and stand once: PyYAML reads `no:` as false and drops one of two equal keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for place, key in enumerate(keys):
-            key.tag = "tag:yaml.org,2002:str"
-            if key.value in [earlier.value for earlier in keys[:place]]:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        place = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        found = f"{error.problem}{place}"
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a day as 2017-02-30
-        found = " ".join(str(error).split())
-    raise problem(where, wanted="YAML", found=found, do="Mend it there.")
-
-
-def _read_yaml(file: str) -> dict[str, Any]:
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        found = f"no file {file}" if isinstance(error, FileNotFoundError) else f"{file}: {error}"
-        raise problem(
-            "--conf-file", wanted="a YAML file in UTF-8", found=found, do=f"Look at its path (now in {Path.cwd()})."
-        ) from None
-    tree = _parse_yaml(text, f"file {file}")
-    if not isinstance(tree, dict | None):
-        raise problem(f"file {file}", wanted="keys and values", found=repr(tree), do="See conf/base.yaml.")
-    return tree or {}
-
-
-def _parse_setting(setting: str) -> dict[str, Any]:
-    path, equals, text = setting.partition("=")
+def _parse_setting(setting: str) -> tuple[list[str], Any]:
+    """The keys that lead to a setting, and its value: as typed where a text is wanted, else YAML."""
+    path, equals, typed = setting.partition("=")
     if not equals or not all(path.split(".")):
-        raise problem("--set", wanted="a.b=value", found=setting, do="Write for example --set score.top_k=50.")
-    value = _parse_yaml(text, f"--set {path}")
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return dict(value)
-
-
-def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        both_trees = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _overlay(merged[key], value) if both_trees and key not in _REPLACED_WHOLE else value
-    return merged
-
-
-def _flatten_spark(tree: dict[str, Any]) -> dict[str, Any]:
-    """`--set spark.spark.ui.enabled=true` makes a tree of what is one name to Spark."""
-    return {**tree, "spark": dict(_flat(tree["spark"]))} if isinstance(tree.get("spark"), dict) else tree
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        raise problem("--set", wanted="a.b=value", found=hide(setting), do="Write for example --set score.top_k=50.")
+    keys, kind = _find_setting(path)
+    is_text = kind is None or kind is str or get_origin(kind) is Literal
+    return keys, parse_text(typed) if is_text else parse_yaml(typed, f"--set {path}")
 
 
 def _required_paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -125,38 +70,22 @@ def _required_paths(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def _fill_places(tree: dict[str, Any]) -> dict[str, Any]:
-    """Replace {warehouse} and {landing} in the values that are places."""
-    places = {name: str(tree.get(name, "")) for name in ("warehouse", "landing")}
-
-    def fill(text: str) -> str:
-        for name, place in places.items():
-            text = text.replace(f"{{{name}}}", place)
-        return text
-
-    def fill_below(value: Any, key: str = "") -> Any:
-        if isinstance(value, dict):
-            return {name: fill_below(child, name) for name, child in value.items()}
-        return fill(value) if key in _PLACES and isinstance(value, str) else value
-
-    return dict(fill_below(tree))
-
-
 def _path(detail: Mapping[str, Any]) -> str:
-    return ".".join(str(part) for part in detail["loc"])
+    """The dotted path; what pydantic adds for a key that does not fit is left out."""
+    return ".".join(str(part) for part in detail["loc"] if part != "[key]")
 
 
 def _as_problems(details: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     missing = [_path(detail) for detail in details if detail["type"] == "missing"]
     if missing:
-        do = "Begin the --conf-file list with conf/base.yaml, which holds every default."
+        do = "Give them, or begin the --conf-file list with conf/base.yaml, which holds every default."
         yield Problem("configuration", wanted=f"values of {', '.join(missing)}", found="none", do=do)
     for detail in details:
         mistake = detail.get("ctx", {}).get("error")
         if isinstance(mistake, Misfit):
             for each in mistake.problems:
                 path = ".".join(filter(None, [_path(detail), each.where]))
-                yield Problem(f"configuration, {path}", each.wanted, each.found, each.do)
+                yield Problem(f"configuration, {path}", each.wanted, hide(each.found), each.do)
         elif detail["type"] != "missing":
             yield _as_problem(detail)
 
@@ -166,15 +95,28 @@ def _as_problem(detail: Mapping[str, Any]) -> Problem:
     if detail["type"] == "extra_forbidden":
         hint = _hint(key, _section_class(detail["loc"][:-1]))
         return Problem(where=f"configuration, {path}", wanted="a known key", found=f"'{key}'", do=hint)
-    wanted = re.sub(r"^\w+ should (be |have )?|, (unable to parse|got) .*", "", detail["msg"])
+    wanted = re.sub(r"^\w+ should (be |have )?| after validation.*|, (unable to parse|got) .*", "", detail["msg"])
+    if isinstance(detail["input"], str):
+        wanted = re.sub(r"\b(item|character)(s?)$", r"letter\2", wanted)
     if detail["type"] == "model_type":
         wanted = f"a section with the keys {', '.join(_section_class(detail['loc']).model_fields)}"
     return Problem(
         where=f"configuration, {path}",
         wanted=wanted,
-        found=json.dumps(detail["input"], default=str),
+        found=_show(detail["loc"], detail["input"]),
         do=f"Change it where it is given: in a configuration file, or with --set {path}=….",
     )
+
+
+def _show(loc: Sequence[Any], value: Any) -> str:
+    """What was found, unless it may hold a secret that its own name does not tell."""
+    may_be_secret = loc[0] == "spark" or "options" in loc
+    if may_be_secret or isinstance(value, dict | list):
+        return kind_of(value)
+    if isinstance(value, str):
+        shown = hide(value)
+        return json.dumps(shown if len(shown) <= 100 else f"{shown[:100]}…", ensure_ascii=False)
+    return json.dumps(value, default=str)
 
 
 def _hint(key: str, section: type[BaseModel]) -> str:
@@ -187,15 +129,45 @@ def _hint(key: str, section: type[BaseModel]) -> str:
 
 
 def _section_class(loc: Sequence[Any]) -> type[BaseModel]:
-    """The section at a path; names that users give lead through a map of sections."""
-    section: Any = Config
+    """The section at a path that pydantic names."""
+    kind: Any = Config
     for part in loc:
-        is_map = get_origin(section) is dict
-        found = get_args(section)[1] if is_map else section.model_fields[str(part)].annotation
-        section = next(kind for kind in get_args(found) if kind is not NoneType) if _may_be_none(found) else found
-    assert isinstance(section, type) and issubclass(section, BaseModel)
-    return section
+        kind = _below(kind, str(part))
+    assert _is_section(kind)
+    return cast(type[BaseModel], kind)
 
 
-def _may_be_none(annotation: Any) -> bool:
-    return NoneType in get_args(annotation)
+def _find_setting(path: str) -> tuple[list[str], Any]:
+    """The keys of a dotted path, and the type of what they lead to (None: there is no such setting).
+
+    Where values, and no sections, have names, the rest of the path is one name: `spark.spark.ui.enabled`.
+    """
+    keys: list[str] = []
+    parts, kind = path.split("."), Config
+    while parts:
+        has_plain_values = get_origin(kind) is dict and not _is_section(_bare(get_args(kind)[1]))
+        key = ".".join(parts) if has_plain_values else parts[0]
+        parts = [] if has_plain_values else parts[1:]
+        keys.append(key)
+        kind = _below(kind, key)
+    return keys, kind
+
+
+def _below(kind: Any, key: str) -> Any:
+    """The type of what has a key in a section or in a map, or None."""
+    if get_origin(kind) is dict:
+        return _bare(get_args(kind)[1])
+    field = kind.model_fields.get(key) if _is_section(kind) else None
+    return None if field is None else _bare(field.annotation)
+
+
+def _bare(annotation: Any) -> Any:
+    """`str` of `Name | None`, of `Annotated[str, …]` and of both."""
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return _bare(kinds[0]) if NoneType in get_args(annotation) else annotation
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

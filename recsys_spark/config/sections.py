@@ -1,118 +1,54 @@
-"""The sections of the configuration: immutable, every key known, no default of their own."""
+"""The sections of the configuration: immutable, every key known, no default of their own, each number in its range."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from recsys_spark.config.misfit import misfit
+from recsys_spark.config.sources import EventsConfig, ItemsConfig, RulesConfig, Section
 from recsys_spark.config.values import (
     BackEndName,
     Count,
+    Days,
+    DecayDays,
     Instant,
-    Misfit,
-    Positive,
-    Scalar,
+    LearningRate,
+    Line,
+    ListSize,
+    ModelName,
+    Name,
+    Place,
+    Root,
     SeenRule,
+    Settings,
     Share,
     SliceName,
+    SomeDistinct,
     Text,
-    TimestampPattern,
-    Whole,
-    Zone,
-    misfit,
-    require_mapping,
 )
-from recsys_spark.errors import Problem
-
-EVENT_COLUMNS = ("user_id", "item_id", "ts", "value", "event_id", "event_type", "context")
-ITEM_COLUMNS = ("item_id", "title", "description", "brand", "category", "price", "available_from", "available_to")
-_ATTRIBUTE = "attributes."
-_OPTIONS_OF_THE_PLATFORM = ("header", "inferschema", "enforceschema", "mode", "columnnameofcorruptrecord")
-
-
-class Section(BaseModel):
-    """What every section is: nothing changes it, no key is unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RunConfig(Section):
     id: SliceName
-    seed: Whole
-
-
-class SourceConfig(Section):
-    format: Literal["csv", "tsv", "jsonl", "parquet", "delta"]
-    path: Text
-    options: dict[str, Scalar]
-
-    @field_validator("options")
-    @classmethod
-    def _nothing_gets_lost(cls, options: dict[str, Any]) -> dict[str, Any]:
-        taken = [name for name in options if name.lower() in _OPTIONS_OF_THE_PLATFORM]
-        if taken:
-            raise misfit(
-                wanted="options that lose no row and no column",
-                found=", ".join(taken),
-                do="Leave it out: the platform sets it itself.",
-            )
-        return options
-
-
-class TimestampConfig(Section):
-    format: TimestampPattern
-    zone: Zone
-
-
-class EventsConfig(Section):
-    source: SourceConfig
-    columns: dict[str, str]
-    event_type: Text | None
-    timestamp: TimestampConfig
-    batch: Text
-    max_rejected_share: Share
-
-    @model_validator(mode="after")
-    def _columns_are_whole(self) -> EventsConfig:
-        require_mapping(self.columns, known=EVENT_COLUMNS, needed=("user_id", "item_id", "ts"))
-        is_mapped = "event_type" in self.columns.values()
-        if (self.event_type is None) != is_mapped:
-            raise misfit(
-                where="event_type",
-                wanted="one source of event types: the same for all events, or a column",
-                found="both" if is_mapped else "neither",
-                do="Give event_type: purchase, or map YOUR_COLUMN: event_type in columns, and not both.",
-            )
-        return self
-
-
-class ItemsConfig(Section):
-    source: SourceConfig
-    columns: dict[str, str]
-    timestamp: TimestampConfig
-    max_rejected_share: Share
-
-    @model_validator(mode="after")
-    def _columns_are_whole(self) -> ItemsConfig:
-        require_mapping(self.columns, known=ITEM_COLUMNS, needed=("item_id",), free=_ATTRIBUTE)
-        return self
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class ItemTextConfig(Section):
-    template: str
-    max_tokens: Annotated[Whole, Field(ge=4, le=512)]
+    template: Text
+    max_tokens: Annotated[int, Field(ge=4, le=512)]
 
 
 class SplitConfig(Section):
     """The global time split. Windows are half-open: [start, start + days)."""
 
     test_start: Instant
-    test_days: Count
-    validation_days: Count
-    target_event_types: Annotated[list[str], Field(min_length=1)]
+    test_days: Days
+    validation_days: Days
+    target_event_types: SomeDistinct[Name]
 
     @property
     def test_end(self) -> datetime:
@@ -124,166 +60,97 @@ class SplitConfig(Section):
 
 
 class SequencesConfig(Section):
-    max_events: Annotated[Whole, Field(ge=1, le=1024)]
-    max_targets: Count
-    event_types: list[str]
-    train_windows: Count
-    window_days: Count
-    num_files: Count
+    max_events: Annotated[int, Field(ge=1, le=1024)]
+    max_targets: Annotated[int, Field(ge=1, le=4096)]
+    event_types: SomeDistinct[Name]
+    train_windows: Annotated[int, Field(ge=1, le=1000)]
+    window_days: Days
+    num_files: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class ModelConfig(Section):
-    embedding_dim: Annotated[Whole, Field(ge=8, multiple_of=8)]
-    user_layers: Count
-    user_heads: Count
-    dropout: Share
-    trainable_encoder_layers: Annotated[Whole, Field(ge=0)]
+    embedding_dim: Annotated[int, Field(ge=8, le=4096, multiple_of=8)]
+    user_layers: Annotated[int, Field(ge=1, le=48)]
+    user_heads: Annotated[int, Field(ge=1, le=128)]
+    dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+    trainable_encoder_layers: Annotated[int, Field(ge=0, le=48)]
     id_min_targets: Count
 
 
 class TrainConfig(Section):
-    ranks: Count
-    start_timeout_seconds: Count
-    epochs: Count
-    patience: Count
-    batch_rows: Count
-    targets_per_row: Count
-    random_negatives: Annotated[Whole, Field(ge=0)]
-    live_texts: Annotated[Whole, Field(ge=0)]
-    learning_rate: Positive
-    encoder_learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
+    ranks: Annotated[int, Field(ge=1, le=1024)]
+    start_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)]
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    patience: Annotated[int, Field(ge=1, le=10_000)]
+    batch_rows: Annotated[int, Field(ge=1, le=65_536)]
+    targets_per_row: Annotated[int, Field(ge=1, le=4096)]
+    random_negatives: Annotated[int, Field(ge=0, le=1_000_000)]
+    live_texts: Annotated[int, Field(ge=0, le=65_536)]
+    learning_rate: LearningRate
+    encoder_learning_rate: LearningRate
+    weight_decay: Share
     warmup_share: Share
-    validation_k: Count
+    validation_k: ListSize
 
 
 class TrackingConfig(Section):
-    uri: str
-    artifacts: str | None
-    experiment: str
-    model_name: str
+    uri: Place
+    artifacts: Place | None
+    experiment: Annotated[Line, Field(max_length=500)]
+    model_name: ModelName
 
 
 class EmbedConfig(Section):
     back_end: BackEndName
-    batch_tokens: Annotated[Whole, Field(ge=512)]
-    batch_users: Count
+    batch_tokens: Annotated[int, Field(ge=512, le=1_048_576)]
+    batch_users: Annotated[int, Field(ge=1, le=65_536)]
 
 
 class ScoreConfig(Section):
-    top_k: Count
-    user_block: Count
-    worker_mib: Count
+    top_k: ListSize
+    user_block: Annotated[int, Field(ge=1, le=1_000_000)]
+    worker_mib: Annotated[int, Field(ge=1, le=1_048_576)]
     checked_share: Share
 
 
 class SimilarConfig(Section):
-    top_k: Count
-    top_users: Count
-
-
-class RuleSourceConfig(SourceConfig):
-    """One that conf/base.yaml cannot hold, since users name it: its options may be left out."""
-
-    options: dict[str, Scalar] = {}
-
-
-class RuleTableConfig(Section):
-    source: RuleSourceConfig
-    columns: dict[str, Text]
-
-    @field_validator("columns")
-    @classmethod
-    def _names_can_stand_in_sql(cls, columns: dict[str, str]) -> dict[str, str]:
-        names = list(columns.values())
-        unfit = [name for name in names if not re.fullmatch(r"[A-Za-z_]\w*", name)]
-        small = [name.lower() for name in names]
-        twice = sorted({name for name in names if small.count(name.lower()) > 1})
-        if unfit or twice:
-            raise misfit(
-                wanted="names of letters, digits and _ on the right, each once, in small or capital letters",
-                found=", ".join(unfit or twice),
-                do="Rules name these columns in SQL: write for example home_region.",
-            )
-        return columns
-
-
-class RulesConfig(Section):
-    """What lists may hold, besides the seen rules; docs/rules.md has an example of each."""
-
-    item_tables: dict[str, RuleTableConfig]
-    user_tables: dict[str, RuleTableConfig]
-    conditions: dict[str, Text]
-    caps: dict[str, Count]
-    blocked: RuleTableConfig | None
-    pinned: RuleTableConfig | None
-    max_segments: Count
-
-    @field_validator("item_tables", "user_tables", "conditions", "caps", mode="before")
-    @classmethod
-    def _null_takes_back(cls, rules: Any) -> Any:
-        """All of them, or one that an earlier file gives. Names are put in order: that in which they are written
-        changes nothing."""
-        if not isinstance(rules, dict):
-            return {} if rules is None else rules
-        return {name: rules[name] for name in sorted(rules) if rules[name] is not None}
-
-    @model_validator(mode="after")
-    def _tables_have_their_keys(self) -> RulesConfig:
-        keys = {
-            **{f"item_tables.{name}": (table, ["item_id"]) for name, table in self.item_tables.items()},
-            **{f"user_tables.{name}": (table, ["user_id"]) for name, table in self.user_tables.items()},
-            "blocked": (self.blocked, ["user_id", "item_id"]),
-            "pinned": (self.pinned, ["item_id", "position"]),
-        }
-        missing = {
-            where: sorted(set(wanted) - set(table.columns.values()))
-            for where, (table, wanted) in keys.items()
-            if table is not None
-        }
-        problems = [
-            Problem(f"{where}.columns", f"a source column for {name}", "none", f"Add a line YOUR_COLUMN: {name}.")
-            for where, names in missing.items()
-            for name in names
-        ]
-        if problems:
-            raise Misfit(*problems)
-        return self
+    top_k: ListSize
+    top_users: ListSize
 
 
 class RankConfig(Section):
-    list_size: Count
-    history_decay_days: Positive
-    history_top_k: Count
-    blend_k: Count
-    tower_weights: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
+    list_size: ListSize
+    history_decay_days: DecayDays
+    history_top_k: ListSize
+    blend_k: ListSize
+    tower_weights: SomeDistinct[Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]]
 
 
 class EvaluateConfig(Section):
-    ks: Annotated[list[Count], Field(min_length=1)]
-    popular_days: Count
-    personal_decay_days: Positive
-    knn_history: Count
-    knn_neighbours: Count
-    bootstrap_replicates: Count
+    ks: SomeDistinct[ListSize]
+    popular_days: Days
+    personal_decay_days: DecayDays
+    knn_history: ListSize
+    knn_neighbours: ListSize
+    bootstrap_replicates: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class ReportConfig(Section):
-    num_users: Count
-    history_shown: Count
+    num_users: Annotated[int, Field(ge=1, le=1000)]
+    history_shown: Annotated[int, Field(ge=1, le=1000)]
 
 
 class Config(Section):
     """The whole tree. Code below the runner gets its own section or plain values, never this."""
 
     run: RunConfig
-    warehouse: Text
-    landing: Text
-    spark: dict[str, Scalar]
-    seen_rules: Annotated[list[SeenRule], Field(min_length=1)]
+    warehouse: Root
+    landing: Root
+    spark: Settings
+    seen_rules: SomeDistinct[SeenRule]
     events: EventsConfig
     items: ItemsConfig
-    encoder: str
+    encoder: Line
     item_text: ItemTextConfig
     split: SplitConfig
     sequences: SequencesConfig
@@ -315,6 +182,13 @@ class Config(Section):
                 found=str(self.model.embedding_dim),
                 do="Change one of the two.",
             )
+        if self.sequences.num_files < self.train.ranks:
+            raise misfit(
+                where="sequences.num_files",
+                wanted=f"at least train.ranks ({self.train.ranks}): a rank reads files of its own",
+                found=str(self.sequences.num_files),
+                do="Raise it to a multiple of train.ranks.",
+            )
         return self
 
     @model_validator(mode="after")
@@ -330,8 +204,30 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _windows_fit_the_calendar(self) -> Config:
+        split, sequences = self.split, self.sequences
+        days_before = split.validation_days + sequences.train_windows * sequences.window_days
+        try:
+            _ = split.test_start.astimezone(UTC) - timedelta(days=days_before), split.test_end.astimezone(UTC)
+        except OverflowError:
+            raise misfit(
+                where="split.test_start",
+                wanted=f"{days_before:,} days before it and {split.test_days:,} behind it, in the years 1 to 9999",
+                found=split.test_start.date().isoformat(),
+                do="Change it, split.validation_days, sequences.train_windows or sequences.window_days.",
+            ) from None
+        return self
+
+    @model_validator(mode="after")
     def _template_is_fed(self) -> Config:
         named = set(re.findall(r"\{([^{}]*)\}", self.item_text.template))
+        if not named:
+            raise misfit(
+                where="item_text.template",
+                wanted="at least one field, as {title}: without one all items have the same text",
+                found=f"'{self.item_text.template}'",
+                do="Name the fields that say what an item is.",
+            )
         mapped = sorted(set(self.items.columns.values()))
         unfed = sorted(named - set(mapped))
         if unfed:
@@ -343,9 +239,13 @@ class Config(Section):
             )
         return self
 
+    def recorded(self) -> dict[str, Any]:
+        """The whole tree as plain JSON types, for what is written down: secrets are masked (see `secrets`)."""
+        return self.model_dump(mode="json")
+
     def section(self, path: str) -> Any:
-        """The value at a dotted path, as plain JSON types: `section("run.seed")`."""
-        value: Any = self.model_dump(mode="json")
+        """The recorded value at a dotted path: `section("run.seed")`. A changed secret changes nothing in it."""
+        value: Any = self.recorded()
         for key in path.split("."):
             value = value[key]
         return value
