@@ -16,7 +16,9 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +41,11 @@ _FORMAT: Final = "1"
 """Part of a matrix's name: raise it when kernels/item_matrix.py writes something else."""
 
 _IDS: Final = "ids.arrow"
+_PART: Final = ".part"
+_LOCK: Final = ".lock"
+_FOLDERS: Final = re.compile(r"[0-9a-f]{24}(\.part)?")
+_FILES: Final = re.compile(r"\w+\.(npy|arrow|json)")
+"""Names of the folders on the shelf and of the files in them: nothing else is ever removed."""
 _BLOCK_ROWS: Final = 2**13
 _KEEP_SECONDS: Final = 24 * 3600
 
@@ -83,17 +90,17 @@ def on_shelf(name: str, build: Callable[[Path], None]) -> Path:
     shelf = Path(tempfile.gettempdir()) / f"recsys_spark-items-{os.getuid()}"
     _require_own_folder(shelf)
     folder = shelf / name
-    with _locked(shelf / f"{name}.lock"):
+    with _locked(folder):
         if not folder.exists():
             _remove_old(shelf)
-            part = folder.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)  # of a worker that was killed
+            part = folder.with_suffix(_PART)
+            _remove(part)  # of a worker that was killed
             part.mkdir()
             try:
                 build(part)
                 part.rename(folder)
             finally:
-                shutil.rmtree(part, ignore_errors=True)
+                _remove(part)
         os.utime(folder)
     return folder
 
@@ -105,21 +112,40 @@ def name_on_shelf(source: Snapshot, *more: str) -> str:
 
 
 def _require_own_folder(shelf: Path) -> None:
+    """The shelf's name can be known before, by whoever shares the temporary folder: a link, or a folder that others
+    may write to, would have us read their matrices and remove what they point at."""
     try:
-        shelf.mkdir(mode=0o700, exist_ok=True)
-        found = None if shelf.stat().st_uid == os.getuid() else "another owner's"
-    except OSError as error:  # a file of that name, or a temporary folder that cannot be written
+        with suppress(FileExistsError):
+            shelf.mkdir(mode=0o700)
+        status = shelf.lstat()
+        is_private = _is_ours(status, stat.S_IFDIR) and not status.st_mode & 0o077
+        found = "" if is_private else f"{stat.filemode(status.st_mode)} of user {status.st_uid}"
+    except OSError as error:  # a temporary folder that cannot be written
         found = str(error)
     if found:
-        do = "Set TMPDIR of the executors to a local folder that can be written (spark.executorEnv.TMPDIR)."
-        raise problem(f"folder {shelf}", wanted="a folder of this user for item matrices", found=found, do=do)
+        do = "Look who put it there and remove it, or set TMPDIR of the executors to a local folder of this user's own"
+        raise problem(
+            f"folder {shelf}",
+            wanted="a folder of this user alone (drwx------) for item matrices",
+            found=found,
+            do=f"{do} (spark.executorEnv.TMPDIR).",
+        )
+
+
+def _is_ours(status: os.stat_result, kind: int) -> bool:
+    """Whether it is this user's and of that kind, a folder or a plain file; a link is neither."""
+    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == os.getuid()
 
 
 @contextmanager
-def _locked(path: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
-    with path.open("w") as lock:
+def _locked(folder: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
+    path = folder.with_suffix(_LOCK)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
         fcntl.flock(lock, mode)  # the system releases it, however this process ends
         yield
+    finally:
+        os.close(lock)
 
 
 def _order_ids(source: Snapshot, column: str) -> tuple[Int64Array, pa.Array]:
@@ -129,7 +155,7 @@ def _order_ids(source: Snapshot, column: str) -> tuple[Int64Array, pa.Array]:
     ids = pa.concat_arrays([batch.column(0).cast(pa.large_string()) for batch in batches])
     order_M = pc.sort_indices(ids).to_numpy()
     sorted_ids = ids.take(pa.array(order_M))
-    num_distinct = len(ids) and 1 + pc.sum(pc.not_equal(sorted_ids[1:], sorted_ids[:-1])).as_py()
+    num_distinct = len(ids) and 1 + pc.sum(pc.not_equal(sorted_ids[1:], sorted_ids[:-1]), min_count=0).as_py()
     if ids.null_count or num_distinct != len(ids):
         raise problem(
             f"table {source.table}, version {source.version}",
@@ -196,8 +222,20 @@ def _remove_old(shelf: Path) -> None:
     What others still have mapped stays readable for them until they close it. Lock files stay: a worker may wait for
     one, and would hold the lock of a removed file while the next worker locks a new one.
     """
-    for folder in [path for path in shelf.iterdir() if path.is_dir()]:
-        with suppress(BlockingIOError), _locked(folder.with_suffix(".lock"), fcntl.LOCK_EX | fcntl.LOCK_NB):
+    for folder in [path for path in shelf.iterdir() if _FOLDERS.fullmatch(path.name)]:
+        with suppress(BlockingIOError, FileNotFoundError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             # Looked at under the lock: another worker may have asked for it, or removed it, since it was listed.
-            if folder.exists() and time.time() - folder.stat().st_mtime > _KEEP_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+            if time.time() - folder.lstat().st_mtime > _KEEP_SECONDS:
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that `on_shelf` made, if it is there; one with anything else in it stays as it is."""
+    with suppress(OSError):
+        if not _is_ours(folder.lstat(), stat.S_IFDIR):
+            return
+        files = [*folder.iterdir()]
+        if all(_FILES.fullmatch(file.name) and _is_ours(file.lstat(), stat.S_IFREG) for file in files):
+            for file in files:
+                file.unlink()
+            folder.rmdir()

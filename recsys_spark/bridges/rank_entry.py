@@ -6,16 +6,102 @@ its path, so it brings its code along (about 100 KiB) and imports nothing of our
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import importlib
+import json
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+FAILURE_MARK = "recsys_spark rank failed: "
+"""Begins the line on which a rank says in JSON why it stops; the driver reads it (rank_ends.py)."""
+
+_ARCHIVE = "recsys_spark.zip"
+_SCRATCH = "scratch"
+_PREFIX = "recsys_spark-rank-"
+_FOLDER_NAME = re.compile(r"recsys_spark-rank-(\d+)-[a-z0-9_]{8}")
+_TO_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
 
 def enter(archive: bytes, function: str, payload: str) -> str:
-    """Put the packed package first on the path, then call `module:name` with the payload; text in, text out."""
-    import importlib
-    import sys
-    import tempfile
-    from pathlib import Path
+    """Put the packed package first on the path, then call `module:name` with the payload; text in, text out.
 
-    place = Path(tempfile.mkdtemp(prefix="recsys_spark_")) / "recsys_spark.zip"
-    place.write_bytes(archive)
-    sys.path.insert(0, str(place))
-    module, _, name = function.partition(":")
-    return str(getattr(importlib.import_module(module), name)(payload))
+    The rank's temporary files lie beside its archive. All of it goes when the rank ends, what a killed rank left when
+    the next one starts. An exception is told in one line before it ends the rank.
+    """
+    usual_place = tempfile.gettempdir()
+    sweep(Path(usual_place))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    place = folder / _ARCHIVE
+    (folder / _SCRATCH).mkdir(mode=0o700)
+    with place.open("wb") as unpacked:
+        fcntl.flock(unpacked, fcntl.LOCK_EX)  # for ranks of other containers, who cannot see whether this process lives
+        unpacked.write(archive)
+        unpacked.flush()
+        sys.path.insert(0, str(place))
+        tempfile.tempdir = str(folder / _SCRATCH)
+        try:
+            module, _, name = function.partition(":")
+            return str(getattr(importlib.import_module(module), name)(payload))
+        except Exception as error:
+            print(FAILURE_MARK + json.dumps(_describe(error)), file=sys.stderr, flush=True)
+            raise
+        finally:
+            tempfile.tempdir = usual_place
+            sys.path.remove(str(place))
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(place: Path) -> None:
+    """Remove what this user's killed ranks left: nothing else, and no link is followed."""
+    for path in place.iterdir():
+        match = _FOLDER_NAME.fullmatch(path.name)
+        if match is None or _is_alive(int(match[1])):
+            continue
+        try:
+            folder = os.open(path, _TO_FOLDER)
+        except OSError:  # a link, a file, somebody else's, or already gone
+            continue
+        with contextlib.suppress(OSError):  # another rank sweeps as well
+            if _is_a_dead_ranks(folder):
+                shutil.rmtree(_SCRATCH, dir_fd=folder)
+                os.unlink(_ARCHIVE, dir_fd=folder)
+                path.rmdir()
+        os.close(folder)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_a_dead_ranks(folder: int) -> bool:
+    """Whether an open folder is this user's alone and holds what `enter` put there, an archive that no living rank has
+    locked and a folder, and nothing else."""
+    found, scratch = os.fstat(folder), os.stat(_SCRATCH, dir_fd=folder, follow_symlinks=False)
+    if sorted(os.listdir(folder)) != [_ARCHIVE, _SCRATCH] or found.st_mode & 0o077 or not stat.S_ISDIR(scratch.st_mode):
+        return False
+    archive = os.open(_ARCHIVE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        fcntl.flock(archive, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError where its rank lives
+        owners = {found.st_uid, scratch.st_uid, os.fstat(archive).st_uid}
+        return stat.S_ISREG(os.fstat(archive).st_mode) and owners == {os.getuid()}
+    finally:
+        os.close(archive)
+
+
+def _describe(error: Exception) -> dict[str, object]:
+    """A user's error with its problems whole, so that it reaches the driver in its own words; else its last line."""
+    name = type(error).__name__
+    problems = [vars(problem) for problem in error.problems] if name == "RecsysError" else []  # type: ignore[attr-defined]
+    return {"problems": problems, "error": f"{name}: {error}"}

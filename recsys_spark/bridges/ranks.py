@@ -18,15 +18,15 @@ from torch import Tensor
 
 import recsys_spark
 from recsys_spark.bridges import rank_entry
+from recsys_spark.bridges.horovod_launch import LaunchError, launch
 from recsys_spark.bridges.live_lines import receive_lines
-from recsys_spark.errors import Problem, RecsysError, problem
+from recsys_spark.bridges.rank_ends import explain
+from recsys_spark.errors import problem
 
-_FAILURE = "failure"
 LINE_ADDRESS = "line_address"
 _POLL_SECONDS = 0.0002
 """Pause between two questions whether a collective is over: short beside a step, long for a core."""
-_TAIL_LINES = 30
-"""Last lines of the ranks' output that an error quotes."""
+_LOOPBACK = "127.0.0.1"
 
 
 class HorovodCommunicator:
@@ -64,22 +64,6 @@ class HorovodCommunicator:
             self._hvd.broadcast_(parameter.data, root_rank=0, name=f"start.{number}")
 
 
-class OutputTail:
-    """A stream that keeps the last lines the ranks wrote, for the message when they fail."""
-
-    def __init__(self) -> None:
-        self._text = ""
-
-    def write(self, text: str) -> None:
-        self._text = "\n".join((self._text + text).splitlines()[-_TAIL_LINES:]) + "\n"
-
-    def flush(self) -> None:
-        pass
-
-    def __str__(self) -> str:
-        return self._text
-
-
 def run_ranks(
     spark: SparkSession,
     function: str,
@@ -92,10 +76,9 @@ def run_ranks(
     """Run `module:name` on `num_ranks` ranks at once; returns each rank's result in order of rank.
 
     The function takes and returns JSON text. Lines that a rank sends to the address in `payload[LINE_ADDRESS]`
-    (live_lines.py) go to `say` at once. Fewer task slots than ranks is an error, not a wait without end.
+    (live_lines.py) go to `say` at once. Fewer task slots than ranks is an error, not a wait without end. When ranks do
+    not start or finish, the error says which ended of what; a RecsysError of a rank comes as it is.
     """
-    import horovod.spark
-
     slots = spark.sparkContext.defaultParallelism
     if slots < num_ranks:
         raise problem(
@@ -104,40 +87,34 @@ def run_ranks(
             found=str(num_ranks),
             do="Lower train.ranks, or give Spark more cores (--master 'local[N]', --executor-cores).",
         )
-    output = OutputTail()
-    host = spark.conf.get("spark.driver.host") or "localhost"
+    host, listen_on, horovod_on = _addresses(spark)
     cloudpickle.register_pickle_by_value(rank_entry)
     try:
-        with receive_lines(host, say) as address:
-            texts = horovod.spark.run(
+        with receive_lines(host, say, listen_on=listen_on) as address:
+            texts = launch(
                 rank_entry.enter,
-                args=(pack_package(), function, json.dumps({**payload, LINE_ADDRESS: asdict(address)})),
-                num_proc=num_ranks,
-                use_gloo=True,
-                start_timeout=start_timeout_seconds,
-                verbose=0,
-                stdout=output,
-                stderr=output,
+                (pack_package(), function, json.dumps({**payload, LINE_ADDRESS: asdict(address)})),
+                num_ranks=num_ranks,
+                start_timeout_seconds=start_timeout_seconds,
+                listen_on=horovod_on,
             )
-    except Exception as error:
-        raise problem(
-            "training ranks",
-            wanted=f"{num_ranks} ranks that start within {start_timeout_seconds} s and finish",
-            found=f"{type(error).__name__}: {error}",
-            do="On a busy cluster raise train.start_timeout_seconds. The ranks' last lines:\n" + str(output),
-        ) from error
+    except LaunchError as error:
+        raise explain(error, start_timeout_seconds=start_timeout_seconds) from error
     finally:
         cloudpickle.unregister_pickle_by_value(rank_entry)
-    results = [json.loads(text) for text in texts]
-    problems = [Problem(**fields) for result in results for fields in result.get(_FAILURE, [])]
-    if problems:
-        raise RecsysError(list(dict.fromkeys(problems)))
-    return results
+    return [json.loads(text) for text in texts]
 
 
-def as_failure(error: RecsysError) -> dict[str, Any]:
-    """A user's error as a rank's result, so that it reaches the driver with its words."""
-    return {_FAILURE: [vars(one) for one in error.problems]}
+def _addresses(spark: SparkSession) -> tuple[str, str, str]:
+    """This machine's name for the ranks, what our receiver listens on, and what Horovod does ("" is every address).
+
+    The ranks of a local master are here. Elsewhere, the driver listens where Spark's own does; which interface all
+    machines share, Horovod finds out by trying.
+    """
+    if str(spark.sparkContext.master).startswith("local"):
+        return _LOOPBACK, _LOOPBACK, _LOOPBACK
+    host = spark.conf.get("spark.driver.host") or "localhost"
+    return host, spark.conf.get("spark.driver.bindAddress", None) or host, ""
 
 
 def pack_package() -> bytes:

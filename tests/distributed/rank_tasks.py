@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from collections.abc import Callable
 
+import psutil
 import torch
 
 import recsys_spark
@@ -41,11 +46,73 @@ def try_collectives(payload: str) -> str:
     )
 
 
-def fail_on_the_second_rank(_payload: str) -> str:
+def kill_the_second_rank(_payload: str) -> str:
+    """Rank 1 dies as the system kills a process when memory runs out; rank 0 waits for it."""
+    return _lose_the_second_rank(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def raise_on_the_second_rank(_payload: str) -> str:
     """Rank 1 stops with an error of its own."""
+
+    def fail() -> None:
+        raise RuntimeError("disk full on this rank")
+
+    return _lose_the_second_rank(fail)
+
+
+def exit_on_the_second_rank(_payload: str) -> str:
+    """Rank 1 ends without an exception."""
+    return _lose_the_second_rank(lambda: os._exit(3))
+
+
+def raise_a_users_error_on_the_second_rank(_payload: str) -> str:
+    """Rank 1 alone finds something that a user can mend."""
+    from recsys_spark.errors import problem
+
+    def fail() -> None:
+        raise problem("file x", wanted="rows", found="none", do="Mend it.")
+
+    return _lose_the_second_rank(fail)
+
+
+def lose_the_task_of_the_second_rank(_payload: str) -> str:
+    """Spark's Python worker around rank 1 is killed."""
+
+    def kill_worker() -> None:
+        workers = [process for process in psutil.Process().parents() if "pyspark.daemon" in process.cmdline()]
+        workers[0].kill()
+        time.sleep(60)
+
+    return _lose_the_second_rank(kill_worker)
+
+
+def finish(_payload: str) -> str:
+    """Nothing goes wrong."""
+    return _lose_the_second_rank(lambda: None)
+
+
+def wait_to_be_looked_at(payload: str) -> str:
+    """Rank 0 says so when the ranks have met, and both wait a little."""
+    import horovod.torch as hvd
+
+    from recsys_spark.bridges.live_lines import LineAddress, open_line
+    from recsys_spark.bridges.ranks import LINE_ADDRESS
+
+    hvd.init()
+    hvd.allreduce(torch.ones(1))
+    if hvd.rank() == 0:
+        open_line(LineAddress(**json.loads(payload)[LINE_ADDRESS]))("look now")
+    time.sleep(6)
+    hvd.allreduce(torch.ones(1))
+    return "{}"
+
+
+def _lose_the_second_rank(end: Callable[[], None]) -> str:
     import horovod.torch as hvd
 
     hvd.init()
+    print(f"rank {hvd.rank()} is at work \x1b[31m")
     if hvd.rank() == 1:
-        raise RuntimeError("disk full on this rank")
+        end()
+    hvd.allreduce(torch.ones(1))
     return "{}"

