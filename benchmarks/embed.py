@@ -31,8 +31,9 @@ from benchmarks.embed_environment import peers_python
 from benchmarks.embed_job import time_change, time_jobs, time_own_texts
 from benchmarks.embed_rows import HEADER, OURS, Row, verdicts
 from benchmarks.embed_texts import BATCH_TOKENS, ENCODER, MAX_TOKENS, long_texts, short_texts
-from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, available, fastest_exact, row_cosines, try_out
+from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, available
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer, encode_all, find_encoder
+from recsys_spark.kernels.trials import best_exact, row_cosines, try_out
 
 RESULTS = Path(__file__).with_name("results") / "embed.json"
 
@@ -138,9 +139,9 @@ def _time_torch(name: str, texts: list[str]) -> list[tuple[str, float, np.ndarra
             return encode_all(prepared, *tokenizer(texts), batch_tokens=BATCH_TOKENS, precision=precision)
 
         rows.append((f"{name}: torch, sorted, {back_end.name}", *_fastest(run)))
-    by_itself = [back_end for back_end in available(BACK_ENDS) if back_end.by_itself]
+    by_itself = [back_end for back_end in available(BACK_ENDS) if back_end.by_itself()]
     sample = tokenizer(texts[: max(8, BATCH_TOKENS // 16)])
-    best = fastest_exact(try_out(encoder, *sample, by_itself, batch_tokens=BATCH_TOKENS)).name
+    best = best_exact(try_out(encoder, *sample, by_itself, batch_tokens=BATCH_TOKENS)).name
     seconds, vectors = next((s, v) for row, s, v in rows if row.endswith(f", {best}"))
     return [*rows, (f"{name}: {OURS}the kernel with what the probe picks ({best})", seconds, vectors)]
 

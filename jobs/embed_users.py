@@ -14,7 +14,7 @@ from recsys_spark.increments import bring_up_to_date, read_standing
 from recsys_spark.models import find_model, name_maker, share_files
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, MODELS, SEQUENCES, USER_EMBEDDINGS
-from recsys_spark.tracking import tracking_place
+from recsys_spark.tracking import require_tracking, tracking_place
 
 
 def run(context: Context) -> None:
@@ -40,6 +40,7 @@ STAGE = Stage(
     reads=(SEQUENCES, ITEM_EMBEDDINGS, MODELS),
     writes=(USER_EMBEDDINGS,),
     sections=("run.id", "tracking", "embed.batch_users"),
+    requires=require_tracking,
 )
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.checks import count_users_without_list
+from recsys_spark.evaluation import verdict
 from recsys_spark.evaluation.baselines import baseline_lists, popularity
 from recsys_spark.evaluation.metrics import as_lists, coverage, per_user_metrics, summarise, truth_slices
-from recsys_spark.evaluation.verdict import RECOMMENDATIONS as OURS
-from recsys_spark.evaluation.verdict import TWO_TOWER, judge
 from recsys_spark.models import find_model
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import CANDIDATES, EVENTS, ITEM_INDEX, ITEMS, METRICS, MODELS, RECOMMENDATIONS
-from recsys_spark.tracking import log_figures, tracking_place
+from recsys_spark.tracking import log_figures, require_tracking, tracking_place
 from recsys_spark.transforms.candidates import list_items
 from recsys_spark.transforms.history import decayed_counts, of_types, within
 
@@ -32,8 +31,8 @@ def run(context: Context) -> None:
         "users of the test window have no history before it: no list, 0 for every method",
     )
     lists = context.keep(
-        as_lists(context.read_slice(RECOMMENDATIONS, run_id=run_id), method=OURS)
-        .unionByName(as_lists(list_items(candidates, context.read(ITEM_INDEX)), method=TWO_TOWER))
+        as_lists(context.read_slice(RECOMMENDATIONS, run_id=run_id), method=verdict.RECOMMENDATIONS)
+        .unionByName(as_lists(list_items(candidates, context.read(ITEM_INDEX)), method=verdict.TWO_TOWER))
         .unionByName(baseline_lists(popular, counts, users, list_size=longest, settings=settings))
         .where(F.col(c.RANK) <= longest)
     )
@@ -43,9 +42,9 @@ def run(context: Context) -> None:
     )
     context.replace(METRICS, figures.withColumn(c.SPLIT, F.lit("test")))
     rows = [row.asDict() for row in context.written(METRICS).collect()]
-    context.note(judge(rows))
-    model = find_model(context.read_slice(MODELS, run_id=run_id))
-    log_figures(tracking_place(context.config.tracking), model.tracking_run, rows)
+    context.note(verdict.judge(rows))
+    tracked = find_model(context.read_slice(MODELS, run_id=run_id)).tracking_run
+    log_figures(tracking_place(context.config.tracking), tracked, rows)
 
 
 STAGE = Stage(
@@ -54,6 +53,7 @@ STAGE = Stage(
     reads=(RECOMMENDATIONS, CANDIDATES, ITEM_INDEX, EVENTS, ITEMS, MODELS),
     writes=(METRICS,),
     sections=("run", "evaluate", "split", "tracking"),
+    requires=require_tracking,
 )
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from recsys_spark.tables.catalog import (
     RUNS,
     SEQUENCES,
 )
-from recsys_spark.tracking import read_curve, tracking_place
+from recsys_spark.tracking import read_curve, require_tracking, tracking_place
 
 
 def run(context: Context) -> None:
@@ -41,6 +41,7 @@ STAGE = Stage(
     writes=(),
     sections=("run.id", "report", "split", "sequences", "item_text.max_tokens", "evaluate.ks", "train.validation_k",
               "tracking", "events.source", "items.source"),
+    requires=require_tracking,
 )  # fmt: skip
 
 if __name__ == "__main__":

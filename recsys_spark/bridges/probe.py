@@ -1,4 +1,4 @@
-"""Which back end encodes the texts: chosen once, from what a worker measures on texts of the job."""
+"""Which back end encodes the texts: named, or settled once per model version by what a worker finds out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from pyspark.sql import functions as F
 from recsys_spark import columns as c
 from recsys_spark.bridges.model_files import open_model
 from recsys_spark.errors import problem
-from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, Trial, available, back_end_named, fastest_exact, try_out
+from recsys_spark.kernels.back_ends import BACK_ENDS, FLOAT32, available, back_end_named
+from recsys_spark.kernels.trials import Trial, best_exact, try_out
 
 # So many that a loss in one text of a hundred shows in 92 of 100 samples (in 73 of 100 batches of 131).
 # With the full batch, four back ends take 2.5 s more than on one batch where texts have 16 tokens; where they are long,
 # the tokens are those of four batches of the default size, and take 5 s more.
 SAMPLE_TEXTS: Final = 256
 SAMPLE_TOKENS: Final = 8192
-_AUTO: Final = "auto"
+AUTO: Final = "auto"
+_AVAILABLE: Final = "name string, by_itself boolean"
 _TRIAL: Final = (
     "name string, texts_per_second double, min_cosine double, mean_cosine double, is_steady boolean, num_texts bigint"
 )
@@ -38,38 +40,49 @@ class Choice:
 
 
 def choose_back_end(
-    wanted: str, item_text: DataFrame, standing: DataFrame, *, model_name: str, batch_tokens: int
+    wanted: str, item_text: DataFrame, *, recorded: str | None, model_name: str, batch_tokens: int
 ) -> Choice:
-    """The back end named by `wanted`; `auto`: the one that `standing` was made with, else the best of a probe.
+    """The back end named by `wanted`; `auto`: the one `recorded` with the model version, else the best of a probe.
 
-    What stands decides first, or a timing that falls out differently would embed the whole catalogue again. Workers
-    are told the name: none chooses for itself, so all vectors of a slice are alike. One worker measures, as the driver
-    may lack the workers' GPU, so workers have to be alike; where they are not, name a back end that all have.
+    Vectors of one model version come from one back end, or its users and items would not lie in one space to the last
+    bit, and a second run would give other lists. Workers are told the name: none chooses for itself. One worker tries,
+    as the driver may lack the workers' GPU, so workers have to be alike; where they are not, name a back end that all
+    have.
     """
     if wanted == FLOAT32:
         return Choice(FLOAT32, f"texts are encoded by {FLOAT32}, as configured")
-    here = [row.name for row in _run_on_a_worker(item_text.sparkSession, _name_available, "name string")]
-    if wanted not in (_AUTO, *here):
+    here = {row.name: row.by_itself for row in _run_on_a_worker(item_text.sparkSession, _name_available, _AVAILABLE)}
+    if wanted == AUTO and recorded:
+        _require_recorded(recorded, list(here))
+        return Choice(recorded, f"texts are encoded by {recorded}, as settled for this model version")
+    if wanted == AUTO:
+        trials = _try_on_texts(item_text, [name for name in here if here[name]], model_name, batch_tokens)
+        best = best_exact(trials)
+        found = f"{'; '.join(map(str, trials))} (cosines of {best.num_texts} texts)"
+        return Choice(best.name, f"texts are encoded by {best.name}, of {found}")
+    if wanted not in here:
         raise problem(
             "configuration, embed.back_end",
-            wanted=f"{_AUTO}, or what a worker can do: {', '.join(here)}",
+            wanted=f"{AUTO}, or what a worker can do: {', '.join(here)}",
             found=wanted,
             do="Take another one, or run on machines that have it.",
         )
-    by_itself = [name for name in here if back_end_named(name).by_itself]
-    stood_by = [row[0] for row in standing.select(c.BACK_END).distinct().limit(2).collect()]
-    if wanted == _AUTO and len(stood_by) == 1 and stood_by[0] in by_itself:
-        return Choice(stood_by[0], f"texts are encoded by {stood_by[0]}, as those that stand were")
-    if wanted == _AUTO:
-        trials = _try_on_texts(item_text, by_itself, model_name, batch_tokens)
-        best = fastest_exact(trials)
-        found = f"{'; '.join(map(str, trials))} (cosines of {best.num_texts} texts)"
-        return Choice(best.name, f"texts are encoded by {best.name}, of {found}")
     exact, named = _try_on_texts(item_text, [FLOAT32, wanted], model_name, batch_tokens)
     faster = f"{named.texts_per_second / exact.texts_per_second:.1f} times as fast"
     loss = f"cosine with {FLOAT32} >= {named.min_cosine:.5f}, {named.mean_cosine:.5f} on average"
     found = f"{faster}, {loss}{named.warning} (cosines of {named.num_texts} texts)"
     return Choice(wanted, f"texts are encoded by {wanted}, as configured: {found}")
+
+
+def _require_recorded(recorded: str, here: list[str]) -> None:
+    """Raise where a worker cannot do what the model version's other vectors were made with."""
+    if recorded not in here:
+        raise problem(
+            "back end of this model version (embed.back_end: auto)",
+            wanted=f"{recorded}, which it was settled on where its items were first embedded",
+            found=f"workers that can do {', '.join(here)}",
+            do="Run on machines that have it, or name one of these in embed.back_end: all items are embedded again.",
+        )
 
 
 def _try_on_texts(item_text: DataFrame, names: list[str], model_name: str, batch_tokens: int) -> list[Trial]:
@@ -100,7 +113,7 @@ def _run_on_a_worker(spark: SparkSession, work: Callable[[], list[dict[str, Any]
 
 
 def _name_available() -> list[dict[str, Any]]:
-    return [{"name": back_end.name} for back_end in available(BACK_ENDS)]
+    return [{"name": back_end.name, "by_itself": back_end.by_itself()} for back_end in available(BACK_ENDS)]
 
 
 def _try_out_named(

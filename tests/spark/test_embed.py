@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pyspark import SparkFiles
 from pyspark.errors import PythonException
 
 from recsys_spark.bridges.embed import embed_items, embed_users, item_inputs
@@ -35,7 +37,7 @@ def model():
 def model_name(spark, model, tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("model")
     save_model(model, folder, facts={})
-    return share_model(spark, folder, "test_embed_model")
+    return share_model(spark, folder)
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +125,31 @@ def test_names_the_item_and_the_user_whose_vector_is_no_number(spark, tmp_path, 
     broken.id_embedding.weight.data[broken.id_row_N[14]] = torch.nan
     broken.user_tower.out.weight.data.fill_(torch.nan)
     save_model(broken, tmp_path / "model", facts={})
-    name = share_model(spark, tmp_path / "model", "test_embed_broken_model")
+    name = share_model(spark, tmp_path / "model")
     wanted = "wanted finite numbers; found NaN or infinity. Train again"
     with pytest.raises(PythonException, match=f"RecsysError: .* by item_id, column embedding, row of i14: {wanted}"):
         vectors_of_items(item_text, name, batch_tokens=512).collect()
     with pytest.raises(PythonException, match=f"RecsysError: .* by user_id, column embedding, row of u0: {wanted}"):
         vectors_of_users(spark, make_rows(1), items, name, batch_users=64).collect()
+
+
+def test_a_worker_refuses_a_copy_of_the_model_that_was_damaged_on_its_machine(spark, tmp_path, item_text):
+    save_model(make_model(seed=3), tmp_path / "model", facts={})
+    name = share_model(spark, tmp_path / "model")
+    spark.sparkContext.parallelize([0], 1).count()  # the executor unpacks it with its first task
+    copy = Path(SparkFiles.get(name)) / "model.safetensors"
+    copy.write_bytes(copy.read_bytes()[:-1] + b"!")
+    with pytest.raises(
+        PythonException, match=r"RecsysError: .*file model\.safetensors: wanted SHA-256 .*; found SHA-256"
+    ):
+        vectors_of_items(item_text, name, batch_tokens=512).collect()
+
+
+def test_a_model_shared_twice_is_sent_once_and_another_one_in_its_place_is_another(spark, tmp_path):
+    save_model(make_model(seed=4), tmp_path / "model", facts={})
+    first = share_model(spark, tmp_path / "model")
+    sent = len(spark.sparkContext.listArchives)
+    assert (share_model(spark, tmp_path / "model"), len(spark.sparkContext.listArchives)) == (first, sent)
+    save_model(make_model(seed=5), tmp_path / "model", facts={})
+    assert share_model(spark, tmp_path / "model") != first
+    assert len(spark.sparkContext.listArchives) == sent + 1

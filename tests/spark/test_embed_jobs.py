@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
@@ -14,19 +16,22 @@ from pyspark.sql import functions as F
 from jobs import embed_items, embed_users
 from recsys_spark.bridges import probe
 from recsys_spark.errors import RecsysError
-from recsys_spark.kernels.back_ends import Trial
-from recsys_spark.kernels.checkpoint import save_model
+from recsys_spark.kernels.checkpoint import model_checksum, save_model
+from recsys_spark.kernels.grid import snap_to_grid
+from recsys_spark.kernels.text_encoder import encode_all
+from recsys_spark.kernels.trials import Trial
 from recsys_spark.models import RunModel, name_maker
 from recsys_spark.runner import run_stage
 from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, ITEM_TEXT, MODELS, SEQUENCES, USER_EMBEDDINGS
 from recsys_spark.tables.store import Store
+from recsys_spark.tracking import open_run, read_version_tag, tag_version, tracking_place
 from tests.small_warehouse import config_of
 from tests.unit.kernel_world import NUM_ITEMS, make_model, make_rows, make_texts
 
 pytestmark = pytest.mark.spark
 
 NUM_USERS = 20
-FLOAT32 = "embed.back_end=float32"
+FLOAT32, AUTO = "embed.back_end=float32", "embed.back_end=auto"
 AS_OF = datetime(2020, 6, 1, tzinfo=UTC)
 KEYS = {ITEM_EMBEDDINGS.name: ("item_id",), USER_EMBEDDINGS.name: ("user_id", "split")}
 
@@ -36,6 +41,7 @@ class World:
 
     def __init__(self, spark, root):
         self.spark, self.store = spark, Store(spark, str(root))
+        self.tracking = tracking_place(config_of(str(root)).tracking)
 
     def embed(self, stage, *settings, force=False):
         return run_stage(stage, self.spark, config_of(self.store.root, FLOAT32, *settings), force=force).record
@@ -46,7 +52,7 @@ class World:
     def put(self, table, rows, **slice_values):
         self.store.replace(table, rows.localCheckpoint(), slice_values)
 
-    def slice(self, table, version="101"):
+    def slice(self, table, version="1"):
         rows = self.store.read(table).where(F.col("model_version") == version).collect()
         return {tuple(row[name] for name in KEYS[table.name]): row.asDict() for row in rows}
 
@@ -81,18 +87,36 @@ def template(spark, tmp_path_factory):
     ]  # fmt: skip
     world.put(ITEM_TEXT, spark.createDataFrame(item_rows, ITEM_TEXT.schema))
     world.put(SEQUENCES, spark.createDataFrame(user_rows, SEQUENCES.schema))
-    add_model(world, folder / "model 1", "101", seed=0)
+    add_model(world, folder / "model 1", seed=0)
     world.first = world.embed_both()
     return world
 
 
-def add_model(world, folder, version, seed):
+def trained_model(seed):
     model = make_model(seed).eval()
     torch.nn.init.normal_(model.id_embedding.weight.data[1:])
     torch.nn.init.normal_(model.user_tower.out.weight)
-    save_model(model, folder, facts={})
-    row = ("main", "two_tower", version, str(folder), f"tracked {version}", 10.0, -3.0, 0.2)
+    return model
+
+
+def add_model(world, folder, seed):
+    """Register the model of this seed as the warehouse's next version; returns the folder of its files."""
+    save_model(trained_model(seed), folder, facts={})
+    run, checksum = open_run(world.tracking, "main"), model_checksum(folder)
+    model = run.register(folder, tags={"checksum": checksum})
+    run.finish()
+    row = ("main", model.name, model.version, model.uri, model.run_id, 10.0, -3.0, 0.2, checksum)
     world.put(MODELS, world.spark.createDataFrame([row], MODELS.schema), run_id="main")
+    return Path(unquote(urlparse(model.uri).path))
+
+
+def item_vectors_of(seed):
+    """What the model of this seed gives, without Spark."""
+    model, texts = trained_model(seed), make_texts()
+    encoded = encode_all(model.text_encoder, texts.token_ids_UT, texts.lengths_U, batch_tokens=512)
+    with torch.inference_mode():
+        vectors = model.item_vectors(torch.from_numpy(encoded[texts.text_of_item_N]), torch.arange(NUM_ITEMS))
+    return {(f"i{item:02d}",): vector.tolist() for item, vector in enumerate(snap_to_grid(vectors.numpy()))}
 
 
 @pytest.fixture
@@ -176,10 +200,10 @@ def test_a_new_event_embeds_its_user_alone_and_a_user_who_left_is_removed(world,
 
 def test_another_model_version_embeds_everything_and_leaves_the_other_slice(world, tmp_path):
     before = world.slice(ITEM_EMBEDDINGS)
-    add_model(world, tmp_path / "model 2", "102", seed=5)
+    add_model(world, tmp_path / "model 2", seed=5)
     assert world.embed_both()[0] == f"{NUM_ITEMS} embedded, 0 kept, 0 removed"
     assert world.slice(ITEM_EMBEDDINGS) == before
-    assert changed_keys(before, world.slice(ITEM_EMBEDDINGS, "102")) == set(before)
+    assert changed_keys(before, world.slice(ITEM_EMBEDDINGS, "2")) == set(before)
 
 
 def test_another_back_end_embeds_everything_and_int8_tells_its_loss(world):
@@ -208,13 +232,88 @@ def test_a_worker_measures_not_the_driver(world, monkeypatch):
     assert notes[0].startswith("texts are encoded by int8, as configured: ")
 
 
-def test_auto_stays_with_the_back_end_of_what_stands_and_measures_where_nothing_does(world):
-    assert world.embed(embed_items.STAGE, "embed.back_end=auto")["notes"] == [
-        "texts are encoded by float32, as those that stand were", f"0 embedded, {NUM_ITEMS} kept, 0 removed",
-    ]  # fmt: skip
-    (note, _) = world.embed(embed_items.STAGE, "embed.back_end=auto", force=True)["notes"]
+def test_auto_is_settled_once_for_a_model_version_and_recorded_with_it(world, tmp_path):
+    (note, _) = world.embed(embed_items.STAGE, AUTO)["notes"]
     assert "texts/s, cosine >= " in note and "float32_onednn" in note and "int8" not in note
     assert note.endswith(" (cosines of 12 texts)")
+    (settled,) = {row["back_end"] for row in world.slice(ITEM_EMBEDDINGS).values()}
+    assert read_version_tag(world.tracking, "two_tower", "1", "embed.back_end") == settled
+    (note, kept) = world.embed(embed_items.STAGE, AUTO, "embed.batch_tokens=1024")["notes"]
+    assert note == f"texts are encoded by {settled}, as settled for this model version"
+    assert kept == f"0 embedded, {NUM_ITEMS} kept, 0 removed"
+    add_model(world, tmp_path / "model 2", seed=0)
+    assert "texts/s" in world.embed(embed_items.STAGE, AUTO)["notes"][0], "another version settles for itself"
+
+
+@pytest.mark.parametrize("other", ["float32", "float32_onednn", "int8"])
+def test_what_was_settled_holds_whatever_stands_and_whatever_would_be_faster_now(world, other):
+    tag_version(world.tracking, "two_tower", "1", "embed.back_end", other)
+    for stands_by in ("float32", "float32_onednn"):
+        world.embed(embed_items.STAGE, f"embed.back_end={stands_by}")
+        (note, _) = world.embed(embed_items.STAGE, AUTO, force=True)["notes"]
+        assert note == f"texts are encoded by {other}, as settled for this model version"
+        assert {row["back_end"] for row in world.slice(ITEM_EMBEDDINGS).values()} == {other}
+
+
+def test_a_named_back_end_wins_over_the_settled_one_which_stays(world):
+    tag_version(world.tracking, "two_tower", "1", "embed.back_end", "float32_onednn")
+    (note, _) = world.embed(embed_items.STAGE, "embed.back_end=int8")["notes"]
+    assert note.startswith("texts are encoded by int8, as configured: ")
+    assert read_version_tag(world.tracking, "two_tower", "1", "embed.back_end") == "float32_onednn"
+
+
+def test_workers_that_lack_the_settled_back_end_are_an_error_with_the_way_out(world):
+    tag_version(world.tracking, "two_tower", "1", "embed.back_end", "cuda_float16")
+    with pytest.raises(RecsysError, match=r"wanted cuda_float16, .*; found workers that can do float32, .*name one of"):
+        world.embed(embed_items.STAGE, AUTO)
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "cut off", "removed", "replaced by another model"])
+def test_a_registered_model_whose_files_were_damaged_embeds_nothing(world, tmp_path, damage):
+    folder = add_model(world, tmp_path / "model", seed=6)
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    if damage == "overwritten":
+        weights.write_bytes(whole[:5000] + bytes(4000) + whole[9000:])
+    elif damage == "cut off":
+        weights.write_bytes(whole[: len(whole) // 2])
+    elif damage == "removed":
+        weights.unlink()
+    else:
+        save_model(trained_model(7), folder, facts={})
+    file = "manifest.json" if damage == "replaced by another model" else "model.safetensors"
+    before = world.versions()
+    for stage in (embed_items.STAGE, embed_users.STAGE):
+        with pytest.raises(RecsysError, match=rf"file {file}: wanted SHA-256 \w+; found .*\. Restore .*or train again"):
+            world.embed(stage, force=True)
+    assert world.versions() == before
+
+
+def test_a_model_of_a_release_without_checksums_is_to_be_trained_again(world):
+    older = world.store.read(MODELS).withColumn("checksum", F.lit(None).cast("string"))
+    world.put(MODELS, older, run_id="main")
+    with pytest.raises(RecsysError, match=r"table MODELS, two_tower version 1: .*; found none: .*Train again"):
+        world.embed(embed_items.STAGE, force=True)
+
+
+def test_two_warehouses_of_one_session_have_vectors_of_their_own_models(world, tmp_path):
+    """Both have a model version 1 of the same name."""
+    shutil.copytree(world.store.root, tmp_path / "other warehouse", ignore=shutil.ignore_patterns("mlflow.db"))
+    other = World(world.spark, tmp_path / "other warehouse")
+    add_model(other, tmp_path / "other model", seed=8)
+    for _ in range(2):  # workers that have opened the one model are asked for the other
+        for here, seed in ((world, 0), (other, 8)):
+            here.embed_both(force=True)
+            found = {key: row["embedding"] for key, row in here.slice(ITEM_EMBEDDINGS).items()}
+            assert found == item_vectors_of(seed)
+    shutil.copytree(other.store.root, tmp_path / "alone")
+    users = other.slice(USER_EMBEDDINGS)
+    assert users != world.slice(USER_EMBEDDINGS)
+    world.embed_both()
+    assert other.slice(USER_EMBEDDINGS) == users
+    alone = World(world.spark, tmp_path / "alone")
+    alone.embed_both(force=True)
+    assert alone.slice(USER_EMBEDDINGS) == users
 
 
 def test_a_back_end_that_is_not_here_names_those_that_are(world):
@@ -235,7 +334,7 @@ def test_vectors_are_those_of_the_grid(template):
 
 
 def test_a_model_of_the_same_number_from_another_training_is_another_model():
-    models = [RunModel("1", "place", tracking_run, 1.0, 0.0) for tracking_run in ("a", "b", "a")]
+    models = [RunModel("tower", "1", "place", checksum, "run", 1.0, 0.0) for checksum in ("a", "b", "a")]
     first, other, again = (name_maker(embed_users.embed_users, model) for model in models)
     assert first == again != other
     assert name_maker(Store, models[0]) != first, "nor is the same model run by other code"
