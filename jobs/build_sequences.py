@@ -2,7 +2,7 @@
 
 import sys
 
-from recsys_spark.checks import count_unknown_items, require_splits
+from recsys_spark.checks import count_unknown_items, require_one_number_each, require_splits
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import EVENTS, ITEM_INDEX, ITEMS, SEQUENCES
 from recsys_spark.transforms.history import of_items
@@ -12,7 +12,7 @@ from recsys_spark.transforms.sequences import build_sequences, number_events, pl
 def run(context: Context) -> None:
     settings, split = context.config.sequences, context.config.split
     events = context.read(EVENTS)
-    index = context.read(ITEM_INDEX).transform(of_items, context.read(ITEMS))
+    index = context.read(ITEM_INDEX).transform(require_one_number_each).transform(of_items, context.read(ITEMS))
     context.note_count(count_unknown_items(events, index), "events of items that are in no catalogue: left out")
     sequences = context.keep(
         build_sequences(

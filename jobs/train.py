@@ -2,22 +2,25 @@
 
 import sys
 
+from recsys_spark import columns as c
 from recsys_spark.checks import sum_row_ids
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import ITEM_TEXT, MODELS, SEQUENCES
-from recsys_spark.training import as_model_row, train_model
+from recsys_spark.tracking import require_tracking
+from recsys_spark.training import as_model_row, plan_training, train_model
 
 
 def run(context: Context) -> None:
-    train = context.snapshot(SEQUENCES, split="train")
-    trained = train_model(
-        context.spark,
+    train = context.snapshot(SEQUENCES, order_by=c.ROW_ID, split="train")
+    plan = plan_training(
         context.config,
         train=train,
         checksum=sum_row_ids(context.read_slice(SEQUENCES, split="train")),
-        validation=context.snapshot(SEQUENCES, split="validation"),
+        validation=context.snapshot(SEQUENCES, order_by=c.ROW_ID, split="validation"),
         item_text=context.snapshot(ITEM_TEXT),
     )
+    context.note_all(plan.notes)
+    trained = train_model(context.spark, plan)
     context.note(f"{trained.epochs} epochs, each of {train.rows:,} rows fed once, by count and checksum")
     context.note(
         f"model {trained.model_name} version {trained.model_version}, validation NDCG {trained.validation_ndcg:.4f}"
@@ -41,6 +44,7 @@ STAGE = Stage(
         "embed.batch_tokens",
         "tracking",
     ),
+    requires=require_tracking,
 )
 
 if __name__ == "__main__":

@@ -12,38 +12,66 @@ from recsys_spark.kernels.batches import CHECKSUM_MODULUS
 from recsys_spark.tables.store import first_row
 
 
-def require_balance(*, read: int, accepted: int, rejected: int, section: str) -> None:
-    """Nothing lost: every row read was accepted or rejected."""
-    if read != accepted + rejected:
+def require_balance(*, read: int, accepted: int, rejected: int, kept_out: int, section: str) -> None:
+    """Nothing lost: every row read was accepted, rejected, or kept out by a row filter."""
+    if read != accepted + rejected + kept_out:
         raise problem(
             f"ingest of {section}",
-            wanted=f"accepted + rejected = {read:,} rows read",
-            found=f"{accepted:,} accepted + {rejected:,} rejected",
+            wanted=f"accepted + rejected + kept out = {read:,} rows read",
+            found=f"{accepted:,} accepted + {rejected:,} rejected + {kept_out:,} kept out",
             do="The source changed while it was read, or the platform has a fault: run the job again.",
         )
 
 
-def require_few_faulty(faulty: DataFrame, *, read: int, max_share: float, section: str) -> int:
-    """The number of faulty rows; more than `max_share` raise, with the commonest reasons and examples."""
-    count = faulty.count()
+def require_few_faulty(faulty: DataFrame, *, count: int, read: int, max_share: float, section: str) -> None:
+    """Raise when the `count` faulty rows are more than `max_share`, with the commonest reasons and examples."""
     if count <= max_share * read:
-        return count
+        return
     reason = F.explode(c.REASONS).alias("reason")
     reasons = faulty.select(reason, c.RAW).groupBy(F.regexp_replace("reason", "'.*'", "'…'").alias("reason"))
     commonest = reasons.agg(F.count("*").alias("rows"), F.first(c.RAW).alias("example")).orderBy(F.desc("rows")).take(3)
     found = "; ".join(f"{row['rows']:,} rows: {row['reason']}, for example {row['example']}" for row in commonest)
+    are_repeated = any(row["reason"] == f"{c.EVENT_ID} is repeated" for row in commonest)
+    remedy = (
+        " Where equal rows are events of their own, set events.repeats: keep; where they are copies, set"
+        " events.repeats: count."
+        if are_repeated
+        else ""
+    )
     raise problem(
         f"ingest of {section}",
         wanted=f"at most {max_share:.1%} of {read:,} rows refused ({section}.max_rejected_share)",
         found=f"{count:,} refused: {found}",
-        do=f"They are in {section.upper()}_REJECTED with their reasons; mend the source or the mapping.",
+        do=f"They are in {section.upper()}_REJECTED with their reasons; mend the source or the mapping.{remedy}",
     )
+
+
+def require_one_number_each(index: DataFrame) -> DataFrame:
+    """The rows of ITEM_INDEX; an item with two numbers or a number with two items is an error that names the repair."""
+    of_each = F.count(F.lit(1)), F.count_distinct(c.ITEM_ID), F.count_distinct(c.ITEM_IDX)
+    num_rows, num_items, num_numbers = first_row(index.agg(*of_each))
+    if not num_rows == num_items == num_numbers:
+        raise problem(
+            "table ITEM_INDEX",
+            wanted="one row for each item and for each number",
+            found=f"{num_rows:,} rows for {num_items:,} items and {num_numbers:,} numbers",
+            do="Two jobs of an earlier release wrote it at once: run jobs/repair_item_index.py, which keeps every "
+            "item's first number.",
+        )
+    return index
 
 
 def count_unknown_items(events: DataFrame, index: DataFrame) -> int:
     """Events whose item is in no catalogue; all of them unknown is an error that shows ids of both sides."""
     unknown = events.join(index, on=[c.ITEM_ID], how="left_anti")
     count, total = unknown.count(), events.count()
+    if total == 0:
+        raise problem(
+            "table EVENTS",
+            wanted="events",
+            found="none",
+            do="Look at what ingest_events says it read, refused and kept out (events.where).",
+        )
     if count == total:
         of_events = [row[0] for row in events.select(c.ITEM_ID).limit(3).collect()]
         of_items = [row[0] for row in index.select(c.ITEM_ID).limit(3).collect()]

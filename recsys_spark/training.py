@@ -7,25 +7,25 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from pyspark.sql import Row, SparkSession
 
 from recsys_spark import columns as c
-from recsys_spark.bridges.feed import PetastormFeed, plan_steps, read_row_groups
+from recsys_spark.bridges.feed import PetastormFeed, plan_shards, plan_steps
 from recsys_spark.bridges.live_lines import LineAddress, open_line
-from recsys_spark.bridges.ranks import LINE_ADDRESS, HorovodCommunicator, as_failure, run_ranks
-from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches
+from recsys_spark.bridges.rank_inputs import count_targets, read_item_texts, read_validation
+from recsys_spark.bridges.ranks import LINE_ADDRESS, HorovodCommunicator, run_ranks
+from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files
 from recsys_spark.config import Config
-from recsys_spark.errors import RecsysError, problem
-from recsys_spark.kernels.batches import ItemTexts, SequenceBatch, deal, plan_batches
-from recsys_spark.kernels.checkpoint import save_model
+from recsys_spark.errors import problem
+from recsys_spark.kernels.batches import SequenceBatch
+from recsys_spark.kernels.checkpoint import model_checksum, save_model
 from recsys_spark.kernels.communicator import Communicator
 from recsys_spark.kernels.precision import fast_precision
 from recsys_spark.kernels.progress import Progress
@@ -35,15 +35,13 @@ from recsys_spark.kernels.train_loop import Tracker, Trainer, TrainResult, Train
 from recsys_spark.kernels.two_tower import Shape, TwoTower
 from recsys_spark.kernels.validation import Validation
 from recsys_spark.tables.catalog import MODELS
-from recsys_spark.tracking import Run, TrackingPlace, point_alias, tracking_place
+from recsys_spark.tracking import Run, TrackingPlace, point_alias, tracked_run, tracking_place
 
 log = logging.getLogger("recsys_spark")
 
 _CYCLE_MILLISECONDS = "5"
 """How often Horovod's thread looks for work where ranks compute on the CPU. Looking every millisecond, its default,
 cost two ranks on two cores a fifth of their speed; a step has three collectives and takes a quarter of a second."""
-_VALIDATION_ROWS = 256
-"""Validation rows scored at once: 4 * rows * items bytes."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,23 @@ class TrainPlan:
     batch_tokens: int
     seed: int
     tracking: TrackingPlace
+    tracking_run: str
+    """Id of the MLflow run that the driver has opened; empty until it has."""
+    warehouse: str
     run_name: str
     facts: dict[str, Any]
+
+    @property
+    def num_ranks(self) -> int:
+        return len(self.train_shards)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the plan: that there are fewer ranks than were asked for, and why."""
+        wanted, num_files = self.train["ranks"], sum(map(len, self.train_shards))
+        why = f"each needs a file of its own and a row for each step (training rows: {self.num_rows:,}, "
+        told = f"{self.num_ranks} of {wanted} ranks: {why}files that hold them: {num_files:,})"
+        return [told] if self.num_ranks < wanted else []
 
     def to_payload(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,35 +108,43 @@ class TrainedModel:
     alpha: float
     offset_b: float
     validation_ndcg: float
+    checksum: str
 
 
-def train_model(
-    spark: SparkSession, config: Config, *, train: Snapshot, checksum: int, validation: Snapshot, item_text: Snapshot
-) -> TrainedModel:
-    """Train on `config.train.ranks` ranks and register the model.
-
-    `checksum` is Spark's sum of row_id modulo CHECKSUM_MODULUS over the training rows; what the ranks are fed has to
-    add up to it.
-    """
-    plan = plan_training(config, train=train, checksum=checksum, validation=validation, item_text=item_text)
-    results = run_ranks(
-        spark,
-        f"{__name__}:{run_rank.__name__}",
-        plan.to_payload(),
-        num_ranks=config.train.ranks,
-        start_timeout_seconds=config.train.start_timeout_seconds,
-        say=lambda line: log.info("  %s", line),
-    )
+def train_model(spark: SparkSession, plan: TrainPlan) -> TrainedModel:
+    """Train on the plan's ranks and register the model."""
+    with tracked_run(plan.tracking, warehouse=plan.warehouse, run_id=plan.run_name, stage="train") as run:
+        results = run_ranks(
+            spark,
+            f"{__name__}:{run_rank.__name__}",
+            replace(plan, tracking_run=run.id).to_payload(),
+            num_ranks=plan.num_ranks,
+            start_timeout_seconds=plan.train["start_timeout_seconds"],
+            say=lambda line: log.info("  %s", line),
+        )
     return TrainedModel(**results[0])
 
 
 def plan_training(
     config: Config, *, train: Snapshot, checksum: int, validation: Snapshot, item_text: Snapshot
 ) -> TrainPlan:
-    """Deal the files out to the ranks and gather the settings."""
+    """Deal the files out to `config.train.ranks` ranks, or to fewer where rows are few, and gather the settings.
+
+    `checksum` is Spark's sum of row_id modulo CHECKSUM_MODULUS over the training rows; what the ranks are fed has to
+    add up to it. A rank may be without validation rows. Raises when there is nothing to train on.
+    """
+    for snapshot, what in ((train, "a training row"), (validation, "a validation row"), (item_text, "an item")):
+        if not snapshot.rows:
+            raise problem(
+                f"table {snapshot.table}, version {snapshot.version}",
+                wanted=what,
+                found="none",
+                do="Look at what the stages before say of the events, the catalogue and split.",
+            )
+    train_shards = plan_shards(train.files, most_ranks=config.train.ranks, batch_rows=config.train.batch_rows)
     return TrainPlan(
-        train_shards=[list(shard) for shard in assign_files(train.files, config.train.ranks)],
-        validation_shards=[list(shard) for shard in assign_files(validation.files, config.train.ranks)],
+        train_shards=[list(shard) for shard in train_shards],
+        validation_shards=[list(shard) for shard in assign_files(validation.files, len(train_shards))],
         item_text_files=list(item_text.files),
         num_rows=train.rows,
         rows_checksum=checksum,
@@ -135,10 +156,12 @@ def plan_training(
         batch_tokens=config.embed.batch_tokens,
         seed=config.run.seed,
         tracking=tracking_place(config.tracking),
+        tracking_run="",
+        warehouse=config.warehouse,
         run_name=config.run.id,
         facts={
             "table_versions": {snapshot.table: snapshot.version for snapshot in (train, item_text)},
-            "config": config.model_dump(mode="json"),
+            "config": config.recorded(),
         },
     )
 
@@ -159,12 +182,9 @@ def run_rank(payload: str) -> str:
     _quieten_libraries()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // hvd.local_size()))
     device = torch.device("cuda", hvd.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        received = json.loads(payload)
-        say = open_line(LineAddress(**received.pop(LINE_ADDRESS)))
-        result = train_rank(TrainPlan.from_payload(received), HorovodCommunicator(), device, say)
-    except RecsysError as error:
-        return json.dumps(as_failure(error))
+    received = json.loads(payload)
+    say = open_line(LineAddress(**received.pop(LINE_ADDRESS)))
+    result = train_rank(TrainPlan.from_payload(received), HorovodCommunicator(), device, say)
     return json.dumps(asdict(result) if result else {})
 
 
@@ -192,45 +212,11 @@ def train_rank(
     feed = PetastormFeed(
         shard, num_steps=plan_steps(plan.train_shards, plan.train["batch_rows"]), seed=plan.seed + communicator.rank
     )
-    validation_rows = _read_validation(plan.validation_shards[communicator.rank])
+    validation_rows = read_validation(plan.validation_shards[communicator.rank])
     if communicator.rank == 0:
         return _fit_and_register(plan, model, trainer, feed, validation_rows, say)
     _fit(plan, trainer, feed, validation_rows, _NoTracker(), _say_nothing, lambda _model, _validation: None)
     return None
-
-
-def read_item_texts(files: Sequence[SnapshotFile]) -> ItemTexts:
-    """The catalogue's distinct texts and each item's text; memory grows with the catalogue's texts."""
-    rows_of: dict[str, int] = {}
-    token_ids, lengths, items, texts = [], [], [], []
-    for batch in read_batches(files, [c.ITEM_IDX, c.TEXT_HASH, c.TOKEN_IDS, c.NUM_TOKENS], batch_rows=65_536):
-        hashes = batch.column(c.TEXT_HASH).to_pylist()
-        new_places = []
-        for place, text_hash in enumerate(hashes):
-            if text_hash not in rows_of:
-                rows_of[text_hash] = len(rows_of)
-                new_places.append(place)
-        token_ids.append(_fixed_width(batch.column(c.TOKEN_IDS), len(batch))[new_places])
-        lengths.append(batch.column(c.NUM_TOKENS).to_numpy()[new_places])
-        items.append(batch.column(c.ITEM_IDX).to_numpy())
-        texts.append(np.array([rows_of[text_hash] for text_hash in hashes], dtype=np.int64))
-    all_items = np.concatenate(items)
-    text_of_item = np.full(int(all_items.max()) + 1, -1, dtype=np.int64)
-    text_of_item[all_items] = np.concatenate(texts)
-    return ItemTexts(np.concatenate(token_ids), np.concatenate(lengths), text_of_item)
-
-
-def count_targets(files: Sequence[SnapshotFile], num_items: int) -> np.ndarray:
-    """How often each item is a target in the rows of the files, int64 [N]."""
-    counts = np.zeros(num_items, dtype=np.int64)
-    for batch in read_batches(files, [c.TARGET_ITEMS], batch_rows=65_536):
-        targets = batch.column(c.TARGET_ITEMS).flatten().to_numpy()
-        counts += np.bincount(targets[targets >= 0], minlength=num_items)
-    return counts
-
-
-def _fixed_width(lists: Any, num_rows: int) -> np.ndarray:
-    return np.asarray(lists.flatten().to_numpy()).reshape(num_rows, -1)
 
 
 def _make_model(plan: TrainPlan, target_counts: torch.Tensor, num_items: int) -> TwoTower:
@@ -255,11 +241,6 @@ def _settings(plan: TrainPlan, precision: torch.dtype) -> TrainSettings:
     return TrainSettings(**own, batch_tokens=plan.batch_tokens, seed=plan.seed, precision=precision)
 
 
-def _read_validation(files: Sequence[SnapshotFile]) -> list[SequenceBatch]:
-    num_rows = sum(file.rows for file in files)
-    return list(deal(read_row_groups(files), plan_batches(num_rows, -(-num_rows // _VALIDATION_ROWS))))
-
-
 def _fit_and_register(
     plan: TrainPlan,
     model: TwoTower,
@@ -268,26 +249,24 @@ def _fit_and_register(
     validation_rows: list[SequenceBatch],
     say: Callable[[str], None],
 ) -> TrainedModel:
-    """Rank 0: the curves, the best checkpoint so far, and at the end the registered model version."""
-    run = Run(plan.tracking, plan.run_name, tags={"stage": "train"})
-    try:
+    """Rank 0: the curves, the best checkpoint so far, and at the end the registered model version.
+
+    They go into the run that the driver has opened, and ends: a rank may be killed.
+    """
+    with Run(plan.tracking, plan.tracking_run) as run, tempfile.TemporaryDirectory() as scratch:
         run.log_params({**plan.model, **plan.train, "encoder": plan.encoder, "seed": plan.seed})
         run.log_params({f"version.{table}": version for table, version in plan.facts["table_versions"].items()})
         run.log_text(json.dumps(plan.facts["config"], indent=2), "config.json")
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "model"
-            Tokenizer(plan.encoder, plan.max_tokens).save(folder / "tokenizer")
+        folder = Path(scratch) / "model"
+        Tokenizer(plan.encoder, plan.max_tokens).save(folder / "tokenizer")
 
-            def save_best(best: TwoTower, validation: Validation) -> None:
-                save_model(best, folder, facts={**plan.facts, **validation.as_metrics(), "encoder": plan.encoder})
+        def save_best(best: TwoTower, validation: Validation) -> None:
+            save_model(best, folder, facts={**plan.facts, **validation.as_metrics(), "encoder": plan.encoder})
 
-            fitted = _fit(plan, trainer, feed, validation_rows, run, say, save_best)
-            registered = run.register(folder)
-        point_alias(plan.tracking, registered, "newest")
-        run.finish()
-    except BaseException:
-        run.finish("FAILED")
-        raise
+        fitted = _fit(plan, trainer, feed, validation_rows, run, say, save_best)
+        checksum = model_checksum(folder)
+        registered = run.register(folder, tags={c.CHECKSUM: checksum})
+    point_alias(plan.tracking, registered, "newest")
     return TrainedModel(
         rows_fed=fitted.rows_fed,
         epochs=len(fitted.validations),
@@ -298,6 +277,7 @@ def _fit_and_register(
         alpha=float(model.alpha.detach()),
         offset_b=float(model.offset_b),
         validation_ndcg=fitted.best_metric,
+        checksum=checksum,
     )
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from recsys_spark import columns as c
-from recsys_spark.bridges.snapshot import SnapshotFile, require_whole
+from recsys_spark.bridges.snapshot import SnapshotFile, assign_files, require_whole
 from recsys_spark.errors import problem
 from recsys_spark.kernels.batches import SequenceBatch, deal, plan_batches
 
@@ -29,12 +29,16 @@ _COLUMNS = (
     c.NUM_TARGETS,
 )  # in the order of SequenceBatch's fields
 _ROW_GROUPS_AHEAD = 2
+_SHUFFLED_ROWS = 32_768
+"""Rows shuffled at once: 55 MB with 128 events and 64 targets a row."""
 
 
 class PetastormFeed:
     """One rank's files: every row once per epoch, in `num_steps` batches of nearly equal size.
 
-    Rows were dealt to files by hash; an epoch reads the files in an order of its own and shuffles within row groups.
+    Rows were dealt to files by hash; an epoch reads the files in an order of its own and shuffles what comes, so many
+    rows at once. The order depends on the rows, the order of `files` and the seed: neither on the files' names nor on
+    how their writer cut them into row groups.
     """
 
     def __init__(self, files: Sequence[SnapshotFile], *, num_steps: int, seed: int) -> None:
@@ -44,12 +48,13 @@ class PetastormFeed:
 
     @property
     def num_rows(self) -> int:
-        return sum(file.rows for file in self._files)
+        return count_rows(self._files)
 
     def epoch(self, number: int) -> Iterator[SequenceBatch]:
         rng = np.random.default_rng([self._seed, number])
         files = [self._files[place] for place in rng.permutation(len(self._files))]
-        shuffled = (group.rows(rng.permutation(len(group))) for group in _read_ahead(files))
+        pieces = deal(_read_ahead(files), plan_batches(self.num_rows, -(-self.num_rows // _SHUFFLED_ROWS)))
+        shuffled = (piece.rows(rng.permutation(len(piece))) for piece in pieces)
         try:
             yield from deal(shuffled, plan_batches(self.num_rows, self.num_steps))
         except ValueError as error:
@@ -61,24 +66,30 @@ class PetastormFeed:
             ) from error
 
 
+def plan_shards(files: Sequence[SnapshotFile], *, most_ranks: int, batch_rows: int) -> list[tuple[SnapshotFile, ...]]:
+    """The files of each rank: of `most_ranks`, or of as many as have files of their own and a row for each step."""
+    for num_ranks in range(min(most_ranks, len(files)), 1, -1):
+        shards = assign_files(files, num_ranks)
+        if min(count_rows(shard) for shard in shards) >= plan_steps(shards, batch_rows):
+            return shards
+    return assign_files(files, 1)
+
+
 def plan_steps(shards: Sequence[Sequence[SnapshotFile]], batch_rows: int) -> int:
     """Steps per epoch, the same on every rank: the largest shard in batches of at most `batch_rows` rows."""
-    num_rows = [sum(file.rows for file in shard) for shard in shards]
-    num_steps = -(-max(num_rows) // batch_rows)
-    if min(num_rows) < num_steps:
-        raise problem(
-            "training feed",
-            wanted=f"a row for each of {num_steps:,} steps on every rank",
-            found=f"{min(num_rows):,} to {max(num_rows):,} rows per rank",
-            do="Raise train.batch_rows, or lower train.ranks.",
-        )
-    return num_steps
+    return -(-max(count_rows(shard) for shard in shards) // batch_rows)
+
+
+def count_rows(files: Sequence[SnapshotFile]) -> int:
+    return sum(file.rows for file in files)
 
 
 def read_row_groups(files: Sequence[SnapshotFile]) -> Iterator[SequenceBatch]:
     """The rows of the files in order, a row group at a time, through Petastorm, which reads whole files."""
     from petastorm import make_batch_reader
 
+    if not files:  # Petastorm would ask for one
+        return
     require_whole(files)
     with make_batch_reader(
         [unquote(file.uri) for file in files],  # Petastorm takes the path of a URI as it stands, blanks and all

@@ -14,7 +14,7 @@ import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import numpy as np
@@ -22,13 +22,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import RecsysError, problem
 
 _HADOOP_S3: Final = re.compile(r"^s3[an]://")
 """Hadoop's names of S3, which pyarrow knows as s3:// only."""
+
+_URI: Final = "_metadata.file_path"
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,7 @@ class SnapshotFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Exactly the rows of one version of one table, as files sorted by URI; plain, so it travels to
-    workers."""
+    """Exactly the rows of one version of one table, as files in order; plain, so it travels to workers."""
 
     table: str
     version: int
@@ -65,29 +66,34 @@ class Snapshot:
         return sum(file.rows for file in self.files)
 
 
-def take_snapshot(rows: DataFrame, table: str, version: int) -> Snapshot:
+def take_snapshot(rows: DataFrame, table: str, version: int, *, order_by: str | None = None) -> Snapshot:
     """The files that hold `rows`, which were read from version `version` of the Delta table `table`.
 
-    Runs a Spark job that reads no column; the driver gets a row per file. Where the table may have deletion vectors,
-    `rows` may be filtered as they like, and files that miss some take a second job: the driver gets a bit for each of
-    their rows. Else they may be filtered on partition columns only: another filter leaves files that hold more rows
-    than the snapshot counts, and `read_batches` refuses them.
+    Files come in the order of the least value each has of the column `order_by`: their order then follows what they
+    hold, and is the same when equal rows are written again. Without it they come by URI, and Delta draws names.
+
+    Runs a Spark job that reads this column alone; the driver gets a row per file. Where the table may have deletion
+    vectors, `rows` may be filtered as they like, and files that miss some take a second job: the driver gets a bit for
+    each of their rows. Else they may be filtered on partition columns only: another filter leaves files that hold more
+    rows than the snapshot counts, and `read_batches` refuses them.
     """
     may_miss_rows = "row_index" in rows.select("_metadata.*").columns  # Delta gives it where deletion vectors may be
-    files = _find_live(rows) if may_miss_rows else _count_rows(rows)
-    return Snapshot(table, version, tuple(sorted(files, key=_by_uri)))
+    place = F.min(order_by or _URI)
+    files = _find_live(rows, place) if may_miss_rows else [SnapshotFile(*file) for file in _per_file(rows, place)]
+    return Snapshot(table, version, tuple(files))
 
 
-def _count_rows(rows: DataFrame) -> list[SnapshotFile]:
-    return [SnapshotFile(*row) for row in rows.groupBy("_metadata.file_path").count().collect()]
+def _per_file(rows: DataFrame, place: Column, *more: Column) -> list[tuple[Any, ...]]:
+    """Of each file, in the order of its place: the URI, how many of `rows` it holds, and `more`."""
+    counted = rows.groupBy(F.col(_URI).alias("uri")).agg(place.alias("place"), F.count(F.lit(1)), *more).collect()
+    return [(uri, *counts) for uri, _, *counts in sorted(counted, key=lambda file: (file["place"], file["uri"]))]
 
 
-def _find_live(rows: DataFrame) -> list[SnapshotFile]:
+def _find_live(rows: DataFrame, place: Column) -> list[SnapshotFile]:
     """With `live`: of a file whose last row is as far as rows are many, rows are gone at the end only."""
-    uri, row_index = F.col("_metadata.file_path").alias("uri"), F.col("_metadata.row_index")
-    per_file = rows.groupBy(uri).agg(F.count(F.lit(1)), F.max(row_index) + 1).collect()
+    per_file = _per_file(rows, place, F.max("_metadata.row_index") + 1)
     with_gaps = [file for file, num_rows, stop in per_file if num_rows < stop]
-    bits_of = _bits_of(rows.where(uri.isin(with_gaps))) if with_gaps else {}
+    bits_of = _bits_of(rows.where(F.col(_URI).isin(with_gaps))) if with_gaps else {}
     return [
         SnapshotFile(file, num_rows, base64.b64encode(bits_of.get(file) or _ones(num_rows)).decode())
         for file, num_rows, _ in per_file
@@ -97,7 +103,7 @@ def _find_live(rows: DataFrame) -> list[SnapshotFile]:
 def _bits_of(rows: DataFrame) -> dict[str, bytes]:
     """By file, a bit for each of its rows up to the last of `rows`; Spark makes words of 64."""
     word, bit = "_metadata.row_index div 64 AS word", "cast(_metadata.row_index % 64 AS int)"
-    per_word = rows.groupBy(F.col("_metadata.file_path").alias("uri"), F.expr(word)).agg(
+    per_word = rows.groupBy(F.col(_URI).alias("uri"), F.expr(word)).agg(
         F.expr(f"bit_or(shiftleft(1L, {bit}))").alias("bits")
     )
     per_file = per_word.groupBy("uri").agg(F.collect_list("word"), F.collect_list("bits")).toArrow()
@@ -172,30 +178,18 @@ def assign_files(files: Sequence[SnapshotFile], num_shards: int) -> list[tuple[S
     """Share the files out so that shards hold about the same number of rows; each file goes to one shard.
 
     Greedy (longest processing time first): the largest file left goes to the shard with the fewest rows, so
-    two shards differ by at most one file's rows. The result depends on nothing but the set of files; a
-    shard's files are sorted by URI. Every shard has a file; the typed error says so when there are too few.
+    two shards differ by at most one file's rows. The result depends on the files' order and numbers of rows alone,
+    not on their names; a shard's files keep their order. With fewer files than shards the last shards are empty.
     """
     if num_shards < 1:
         raise ValueError(f"wanted num_shards >= 1; found {num_shards}")
-    if len(files) < num_shards:
-        raise problem(
-            "files of the snapshot",
-            wanted=f"at least one file for each of {num_shards} shards",
-            found=f"{len(files)} files",
-            do="Raise sequences.num_files to a multiple of train.ranks and write the table again.",
-        )
-    shards: list[list[SnapshotFile]] = [[] for _ in range(num_shards)]
-    # (rows, files, shard): by files as well, or empty files would all go to one shard.
-    lightest = [(0, 0, shard) for shard in range(num_shards)]
-    for file in sorted(files, key=lambda file: (-file.rows, file.uri)):
-        num_rows, num_files, shard = lightest[0]
-        shards[shard].append(file)
-        heapq.heapreplace(lightest, (num_rows + file.rows, num_files + 1, shard))
-    return [tuple(sorted(shard, key=_by_uri)) for shard in shards]
-
-
-def _by_uri(file: SnapshotFile) -> str:
-    return file.uri
+    shards: list[list[int]] = [[] for _ in range(num_shards)]
+    lightest = [(0, shard) for shard in range(num_shards)]
+    for place in sorted(range(len(files)), key=lambda place: -files[place].rows):
+        num_rows, shard = lightest[0]
+        shards[shard].append(place)
+        heapq.heapreplace(lightest, (num_rows + files[place].rows, shard))
+    return [tuple(files[place] for place in sorted(shard)) for shard in shards]
 
 
 def _join(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

@@ -54,11 +54,15 @@ class ItemTexts:
 
 
 def concatenate(parts: list[SequenceBatch]) -> SequenceBatch:
+    if len(parts) == 1:  # what is left of a large piece is cut again and again: not copied each time
+        return parts[0]
     return SequenceBatch(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(SequenceBatch)))
 
 
 def plan_batches(num_rows: int, num_steps: int) -> list[int]:
-    """Rows of each of `num_steps` batches: sizes differ by one at most and add up to `num_rows`."""
+    """Rows of each of `num_steps` batches: sizes differ by one at most and add up to `num_rows`. No rows, no steps."""
+    if num_steps == 0 == num_rows:
+        return []
     base, longer = divmod(num_rows, num_steps)
     return [base + 1] * longer + [base] * (num_steps - longer)
 

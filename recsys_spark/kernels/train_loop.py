@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from recsys_spark.errors import problem
 from recsys_spark.kernels.batches import CHECKSUM_MODULUS, ItemTexts, SequenceBatch
@@ -221,7 +222,7 @@ class Trainer:
         vectors_UD = self._model.item_vectors(self._text_vectors(items_U, live), items_U)
         with self._in_precision():
             return self._model.user_vectors(
-                vectors_UD[self._to_device(places.reshape(events_BL.shape))],
+                _take(vectors_UD, self._to_device(places.reshape(events_BL.shape))),
                 self._to_device(batch.event_types_BL[:, :width]),
                 self._to_device(batch.event_hours_BL[:, :width]),
                 self._to_device(batch.num_events_B.astype(np.int64)),
@@ -246,7 +247,7 @@ class Trainer:
             return stale_nH
         places_n = torch.searchsorted(live.texts, texts_n).clamp(max=len(live.texts) - 1)
         is_live_n1 = (live.texts[places_n] == texts_n)[:, None]
-        return torch.where(is_live_n1, live.vectors[places_n], stale_nH)
+        return torch.where(is_live_n1, _take(live.vectors, places_n), stale_nH)
 
     def _in_precision(self) -> torch.autocast:
         precision = self._settings.precision
@@ -280,6 +281,12 @@ class _LiveTexts:
 
     texts: Tensor
     vectors: Tensor
+
+
+def _take(vectors: Tensor, places: Tensor) -> Tensor:
+    """`vectors[places]`, with a gradient that is the same each time: an index's is added up by several threads at once,
+    in an order of chance (four equal trainings on two threads gave four models)."""
+    return nnf.embedding(places, vectors)
 
 
 def _require_finite(value: float, where: str) -> None:

@@ -14,6 +14,9 @@ from recsys_spark.kernels.user_tower import UserTower
 _FIRST_ALPHA = 15.0
 """Scale of the cosine before training; CLIP starts at 14.3 and learns it too."""
 
+_SAME_TEXTS = 1e-10
+"""Share of the text vectors' squared length that varies at most when nothing but rounding tells them apart."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -75,8 +78,12 @@ class TwoTower(nn.Module):
 
         Pretrained text vectors share one large direction: without centring, everything is near everything, and items
         without an id vector flood every list. (Su et al. 2021, "Whitening sentence representations".)
+
+        Texts that are all the same have no components: the projection keeps its random start.
         """
         mean_H = text_vectors_UH.mean(dim=0)
+        if text_vectors_UH.var(dim=0, correction=0).sum() <= _SAME_TEXTS * mean_H.square().sum():
+            return
         covariance_HH = torch.cov(text_vectors_UH.T.double())
         variances_H, directions_HH = torch.linalg.eigh(covariance_HH)  # ascending
         dim = min(self.text_projection.out_features, len(mean_H))

@@ -157,6 +157,7 @@ def _columns(max_events: int, max_targets: int) -> list[Column]:
 def spread_over_files(sequences: DataFrame, *, num_files: int) -> DataFrame:
     """The same rows in `num_files` nearly equal files of each split, so that each rank finds files of its own.
 
-    row_id is a hash: its ranges hold random rows, and the same rows in every retry of a task.
+    row_id alone says which file a row lies in, and where: equal rows make equal files, in every run and every retry of
+    a task. (`repartitionByRange` places rows by a sample of them, and the sample by the order they came in.)
     """
-    return sequences.repartitionByRange(num_files, c.ROW_ID).sortWithinPartitions(c.ROW_ID)
+    return sequences.repartition(num_files, c.ROW_ID).sortWithinPartitions(c.SPLIT, c.ROW_ID)

@@ -68,6 +68,11 @@ def test_ids_that_never_meet_are_an_error_that_shows_both_sides(spark):
         count_unknown_items(ids(spark, ["007", "007"]), ids(spark, ["7"]))
 
 
+def test_no_event_at_all_is_told_apart_from_ids_that_never_meet(spark):
+    with pytest.raises(RecsysError, match=r"table EVENTS: wanted events; found none\. Look at what ingest_events says"):
+        count_unknown_items(ids(spark, ["a"]).where("item_id = 'none'"), ids(spark, ["a"]))
+
+
 def test_rows_are_counted_per_split(spark):
     sequences = spark.createDataFrame([(s,) for s in ["train"] * 3 + ["test"] * 2 + ["validation"]], "split string")
     assert require_splits(sequences, sequences, SPLIT) == {"train": 3, "validation": 1, "test": 2}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote, urlparse
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
 from recsys_spark.bridges import feed
-from recsys_spark.bridges.feed import PetastormFeed, plan_steps
+from recsys_spark.bridges.feed import PetastormFeed, plan_shards, plan_steps
 from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, take_snapshot
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.batches import concatenate
@@ -37,7 +40,7 @@ def snapshot(spark, tmp_path_factory) -> Snapshot:
             F.lit(1).alias("num_targets"),
         )
         commit = store.replace(SEQUENCES, spread_over_files(rows, num_files=5), {})
-    return take_snapshot(store.read(SEQUENCES, commit.version), "SEQUENCES", commit.version)
+    return take_snapshot(store.read(SEQUENCES, commit.version), "SEQUENCES", commit.version, order_by="row_id")
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 5])
@@ -52,9 +55,22 @@ def test_all_ranks_together_see_every_row_once_per_epoch(snapshot, num_ranks):
         assert all(len(batch) <= 16 for of_rank in batches for batch in of_rank)
 
 
-def test_a_rank_with_fewer_rows_than_steps_is_refused(snapshot):
-    with pytest.raises(RecsysError, match=r"a row for each of 65 steps on every rank; found 1 to 65 rows"):
-        plan_steps([[SnapshotFile("a", 65)], [SnapshotFile("b", 1)]], batch_rows=1)
+@pytest.mark.parametrize(
+    ("rows", "batch_rows", "shards"),
+    [
+        ((3,), 16, [[3]]),  # one file
+        ((1, 1), 16, [[1], [1]]),
+        ((65, 1), 1, [[65, 1]]),  # 65 steps, and one row for the second rank
+        ((65, 1), 65, [[65], [1]]),
+        ((5, 4, 4, 1), 4, [[5], [4, 1], [4]]),
+        ((5, 1, 1), 2, [[5, 1, 1]]),  # 3 steps, and a second rank would have 2 rows
+        ((5, 2, 1), 2, [[5], [2, 1]]),
+    ],
+)
+def test_as_many_ranks_read_as_have_a_file_and_a_row_for_each_step(rows, batch_rows, shards):
+    files = [SnapshotFile(f"file {number}", size) for number, size in enumerate(rows)]
+    planned = plan_shards(files, most_ranks=3, batch_rows=batch_rows)
+    assert [[file.rows for file in shard] for shard in planned] == shards
 
 
 def test_columns_stay_together(snapshot):
@@ -73,6 +89,23 @@ def test_epochs_are_shuffled_and_repeatable(snapshot):
     assert order(1, seed=3) == order(1, seed=3)
     assert order(1, seed=3) != order(2, seed=3)
     assert order(1, seed=3) != order(1, seed=4)
+
+
+def test_the_order_of_an_epoch_follows_the_rows_and_neither_names_nor_row_groups(snapshot, tmp_path, monkeypatch):
+    """Two writers of equal rows: other names, in another order, and other row groups."""
+    monkeypatch.setattr(feed, "_SHUFFLED_ROWS", 50)
+    orders = []
+    for names, group_rows in (("abcde", 1_000), ("zcbya", 7)):
+        files = []
+        for name, file in zip(names, snapshot.files, strict=True):
+            path = tmp_path / f"{group_rows} {name}.parquet"
+            rows = pq.ParquetFile(unquote(urlparse(file.uri).path)).read()
+            pq.write_table(rows, path, row_group_size=group_rows)
+            files.append(SnapshotFile(path.as_uri(), file.rows))
+        batches = PetastormFeed(files, num_steps=4, seed=3).epoch(1)
+        orders.append([batch.row_id_B.tolist() for batch in batches])
+    assert orders[0] == orders[1]
+    assert sorted(row_id for batch in orders[0] for row_id in batch) == list(range(NUM_ROWS))
 
 
 def test_a_hundred_epochs_lose_nothing(snapshot):

@@ -217,18 +217,32 @@ def test_events_of_items_without_a_number_drop_out(spark):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_each_split_lies_in_so_many_files_of_nearly_equal_size_in_the_order_of_row_id(spark, tmp_path):
+def spread(spark, path, row_numbers, num_partitions):
+    """By split, the row_id of each of its files, in the order of the rows and of the names of the files."""
     splits = F.array(*map(F.lit, ("train", "validation", "test")))
-    rows = spark.range(900, numPartitions=3).select(
-        F.xxhash64("id").alias("row_id"), F.get(splits, (F.col("id") % 3).cast("int")).alias("split")
-    )
-    spread_over_files(rows, num_files=5).write.partitionBy("split").parquet(str(tmp_path / "table"))
-    for split in ("train", "validation", "test"):
-        files = (tmp_path / "table" / f"split={split}").glob("*.parquet")
-        ids = sorted(pyarrow.parquet.ParquetFile(file).read()["row_id"].to_pylist() for file in files)
-        assert len(ids) == 5 and all(40 <= len(of_file) <= 80 for of_file in ids), [len(of_file) for of_file in ids]
-        together = [row_id for of_file in ids for row_id in of_file]
-        assert together == sorted(together) and len(together) == 300, "rows are in order, ranges do not overlap"
+    numbers = spark.createDataFrame([(number,) for number in row_numbers], "id bigint").repartition(num_partitions)
+    rows = numbers.select(F.xxhash64("id").alias("row_id"), F.get(splits, F.col("id").cast("int") % 3).alias("split"))
+    spread_over_files(rows, num_files=5).write.partitionBy("split").parquet(str(path))
+    return {
+        split: [
+            pyarrow.parquet.ParquetFile(file).read()["row_id"].to_pylist()
+            for file in sorted((path / f"split={split}").glob("*.parquet"))
+        ]
+        for split in ("train", "validation", "test")
+    }
+
+
+def test_each_split_lies_in_so_many_files_of_nearly_equal_size_in_the_order_of_row_id(spark, tmp_path):
+    for files in spread(spark, tmp_path / "table", range(900), num_partitions=3).values():
+        assert len(files) == 5 and all(40 <= len(of_file) <= 80 for of_file in files), [*map(len, files)]
+        assert files == [sorted(of_file) for of_file in files]
+        assert len({row_id for of_file in files for row_id in of_file}) == 300
+
+
+def test_a_row_lies_in_the_same_file_whatever_order_and_partitions_rows_come_in(spark, tmp_path):
+    first = spread(spark, tmp_path / "first", range(900), num_partitions=3)
+    mixed = random.Random(2).sample(range(900), 900)
+    assert spread(spark, tmp_path / "again", mixed, num_partitions=7) == first
 
 
 # --- what users have seen ---------------------------------------------------------------------------------------------

@@ -64,6 +64,20 @@ def test_no_rows_are_no_files(spark, path):
     assert snapshot.files == () and snapshot.rows == 0 and read_ids(snapshot) == []
 
 
+@pytest.mark.parametrize("vectors", ["false", "true"])
+def test_files_come_in_the_order_of_their_rows_when_that_is_asked_for(spark, tmp_path, vectors):
+    """Delta's random prefixes make the order of names one of chance; six files fall into that of their rows rarely."""
+    path = str(tmp_path / "t")
+    writer = numbers(spark, 0, 60, files=6).write.format("delta").option("delta.randomizeFilePrefixes", "true")
+    writer.option("delta.enableDeletionVectors", vectors).save(path)
+    rows = at_version(spark, path, 0)
+    ordered = take_snapshot(rows, "NUMBERS", 0, order_by="id")
+    assert [n for batch in read_batches(ordered, ["id"], 7) for n in batch.to_pydict()["id"]] == [*range(60)]
+    by_name = take_snapshot(rows, "NUMBERS", 0)
+    assert sorted(by_name.files, key=lambda file: file.uri) == list(by_name.files)
+    assert {*by_name.files} == {*ordered.files}
+
+
 @pytest.mark.parametrize("gone", ["id = 3", "id = 19", "id BETWEEN 5 AND 90", "id % 3 = 0", "id > 3", "id < 100"])
 def test_rows_that_a_deletion_vector_took_away_are_not_read(spark, tmp_path, gone):
     path = str(tmp_path / "vectors")

@@ -11,17 +11,17 @@ import pytest
 
 from jobs import build_sequences
 from recsys_spark.bridges.model_files import open_model
+from recsys_spark.bridges.rank_inputs import count_targets, read_item_texts, read_validation
 from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, take_snapshot
 from recsys_spark.bridges.tokenize import tokenize
-from recsys_spark.errors import RecsysError
-from recsys_spark.kernels.checkpoint import save_model
+from recsys_spark.kernels.checkpoint import model_checksum, save_model
 from recsys_spark.kernels.text_encoder import Tokenizer
 from recsys_spark.models import RunModel, find_model, share_files
 from recsys_spark.runner import run_stage
 from recsys_spark.tables.catalog import EVENTS, ITEM_INDEX, ITEM_TEXT, ITEMS, MODELS, SEQUENCES
 from recsys_spark.tables.store import Store
-from recsys_spark.tracking import Run, TrackingPlace
-from recsys_spark.training import TrainedModel, TrainPlan, as_model_row, count_targets, plan_training, read_item_texts
+from recsys_spark.tracking import TrackingPlace, open_run
+from recsys_spark.training import TrainedModel, TrainPlan, as_model_row, plan_training
 from tests.small_warehouse import TEST_START, config_of
 from tests.unit.kernel_world import make_model
 
@@ -59,11 +59,14 @@ def test_a_text_that_items_share_is_held_once_and_a_number_without_an_item_has_n
         item_texts(tmp_path / "1.parquet", [(4, "milk", [5, 6]), (0, "none", [5]), (2, "milk", [5, 6])]),
         item_texts(tmp_path / "2.parquet", [(1, "bread", [7, 8, 9]), (6, "none", [5])]),
     ]
-    texts = read_item_texts(files)
-    assert texts.token_ids_UT.tolist() == [[5, 6, 0], [5, 0, 0], [7, 8, 9]]
-    assert texts.lengths_U.tolist() == [2, 1, 3]
-    assert texts.text_of_item_N.tolist() == [1, 2, 0, -1, 0, -1, 1]
-    assert texts.known_items.tolist() == [0, 1, 2, 4, 6]
+    for given in (files, files[::-1]):
+        texts = read_item_texts(given)
+        assert texts.token_ids_UT.tolist() == [[5, 0, 0], [7, 8, 9], [5, 6, 0]], (
+            "in the order of the first item of each"
+        )
+        assert texts.lengths_U.tolist() == [1, 3, 2]
+        assert texts.text_of_item_N.tolist() == [0, 1, 2, -1, 2, -1, 0]
+        assert texts.known_items.tolist() == [0, 1, 2, 4, 6]
 
 
 def test_texts_are_told_apart_over_more_rows_than_one_batch_holds(tmp_path):
@@ -92,7 +95,7 @@ def test_items_that_left_the_catalogue_stop_no_training_and_wear_no_other_items_
     left = [(item, *[None] * 8) for item in "ac"]
     for table, rows in ((EVENTS, events), (ITEMS, left), (ITEM_INDEX, [(i, n) for n, i in enumerate("abcd")])):
         store.replace(table, spark.createDataFrame(rows, table.schema), {"batch": "full"})
-    run_stage(build_sequences.STAGE, spark, config_of(store.root, "sequences.num_files=1", "sequences.max_events=16"))
+    run_stage(build_sequences.STAGE, spark, config_of(store.root, "sequences.num_files=2", "sequences.max_events=16"))
     train = store.read(SEQUENCES).where("split = 'train'")
     texts = read_item_texts([item_texts(tmp_path / "texts.parquet", [(0, "milk", [5]), (2, "bread", [6])])])
     counts = count_targets(take_snapshot(train, "SEQUENCES", 0).files, texts.num_items)
@@ -109,12 +112,12 @@ def snapshot(table, version, rows):
     return Snapshot(table, version, files)
 
 
-def plan(*settings, train_files=(5, 3, 2, 1)):
+def plan(*settings, train_files=(5, 3, 2, 1), validation_files=(2, 2)):
     return plan_training(
         config_of("w", "train.ranks=2", *settings),
         train=snapshot("SEQUENCES", 4, train_files),
         checksum=77,
-        validation=snapshot("SEQUENCES", 4, (2, 2)),
+        validation=snapshot("SEQUENCES", 4, validation_files),
         item_text=snapshot("ITEM_TEXT", 9, (6,)),
     )
 
@@ -136,22 +139,30 @@ def test_each_file_is_one_ranks_own_and_the_settings_go_along():
     assert made.tracking == TrackingPlace("sqlite:///w/mlflow.db", "w/mlflow_artifacts", "recsys_spark", "two_tower")
 
 
-def test_fewer_files_than_ranks_are_an_error_before_a_rank_starts():
-    with pytest.raises(RecsysError, match="wanted at least one file for each of 2 shards; found 1 files"):
-        plan(train_files=(11,))
+def test_rows_of_one_file_are_trained_on_by_one_rank():
+    made = plan(train_files=(11,))
+    assert (made.num_ranks, made.train["ranks"]) == (1, 2)
+    assert [[file.rows for file in shard] for shard in made.train_shards] == [[11]]
+    assert [[file.rows for file in shard] for shard in made.validation_shards] == [[2, 2]]
+
+
+def test_a_rank_may_be_without_validation_rows():
+    made = plan(validation_files=(4,))
+    assert [[file.rows for file in shard] for shard in made.validation_shards] == [[4], []]
+    assert read_validation(made.validation_shards[1]) == []
 
 
 def test_what_rank_0_reports_is_the_row_of_models(spark):
     trained = TrainedModel(
         rows_fed=22, epochs=2, model_name="tower", model_version="3", model_uri="file:/m", tracking_run="abc",
-        alpha=15.0, offset_b=-8.5, validation_ndcg=0.25,
+        alpha=15.0, offset_b=-8.5, validation_ndcg=0.25, checksum="5ha",
     )  # fmt: skip
     models = spark.createDataFrame([as_model_row(trained, "night")], MODELS.schema)
     assert models.first().asDict() == {
         "run_id": "night", "model_name": "tower", "model_version": "3", "model_uri": "file:/m", "tracking_run": "abc",
-        "alpha": 15.0, "offset_b": -8.5, "validation_ndcg": 0.25,
+        "alpha": 15.0, "offset_b": -8.5, "validation_ndcg": 0.25, "checksum": "5ha",
     }  # fmt: skip
-    assert find_model(models) == RunModel("3", "file:/m", "abc", 15.0, -8.5)
+    assert find_model(models) == RunModel("tower", "3", "file:/m", "5ha", "abc", 15.0, -8.5)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -160,10 +171,10 @@ def test_what_rank_0_reports_is_the_row_of_models(spark):
 def test_texts_become_tokens_between_the_marks_cut_and_padded_to_one_width(spark):
     texts = {"a": "apple juice", "b": "", "c": "Apple", "d": "apple juice apple juice apple"}
     items = spark.createDataFrame(
-        [(item, number, text, "hash") for number, (item, text) in enumerate(texts.items())],
-        "item_id string, item_idx int, text string, text_hash string",
+        [(item, number, [text]) for number, (item, text) in enumerate(texts.items())],
+        "item_id string, item_idx int, fields array<string>",
     ).repartition(3)  # one of them is empty
-    tokenized = tokenize(items, encoder=ENCODER, max_tokens=5)
+    tokenized = tokenize(items, template="{title}", encoder=ENCODER, max_tokens=5)
     rows = ITEM_TEXT.select(tokenized).collect()
     assert {row.item_id: (row.token_ids, row.num_tokens) for row in rows} == {
         "a": ([101, 6207, 10869, 102, 0], 4),
@@ -171,7 +182,7 @@ def test_texts_become_tokens_between_the_marks_cut_and_padded_to_one_width(spark
         "c": ([101, 6207, 102, 0, 0], 3),
         "d": ([101, 6207, 10869, 6207, 102], 5),
     }
-    assert {row.item_id: row.text for row in rows} == texts, "the other columns stay with their row"
+    assert {row.item_id: row.text for row in rows} == texts, "a row keeps its columns"
     assert {row.tokenizer for row in rows} == {Tokenizer(ENCODER, 5).fingerprint}
     assert Tokenizer(ENCODER, 5).fingerprint != Tokenizer(ENCODER, 6).fingerprint, "another width is another table"
 
@@ -187,10 +198,11 @@ def test_workers_open_the_registered_version_bit_for_bit_and_once_per_process(sp
     models, shared = [make_model(seed).eval() for seed in (1, 2)], []
     for number, model in enumerate(models):
         save_model(model, tmp_path / f"model {number}", facts={})
-        registered = Run(place, "train").register(tmp_path / f"model {number}")
-        run_model = RunModel(registered.version, registered.uri, registered.run_id, 1.0, 0.0)
+        registered = open_run(place, "train").register(tmp_path / f"model {number}", tags={})
+        checksum = model_checksum(tmp_path / f"model {number}")
+        run_model = RunModel("tower", registered.version, registered.uri, checksum, registered.run_id, 1.0, 0.0)
         shared.append(share_files(spark, place, run_model))
-    assert shared == ["model_1", "model_2"]
+        assert shared[-1] == checksum, "a model is named by what it holds"
     for name, model in zip(shared, models, strict=True):
 
         def look(batches, name=name):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files, read_batches, rebatch, require_whole
 from recsys_spark.errors import RecsysError
 
-file_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(
+file_lists = st.lists(st.integers(1, 1000), min_size=1, max_size=40).map(
     lambda sizes: [SnapshotFile(f"file:///t/{number:03}", rows) for number, rows in enumerate(sizes)]
 )
 
@@ -25,14 +25,14 @@ file_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(
 @st.composite
 def files_and_shards(draw):
     files = draw(file_lists)
-    return files, draw(st.integers(1, len(files)))
+    return files, draw(st.integers(1, len(files) + 3))
 
 
 @given(files_and_shards())
-def test_every_file_goes_to_exactly_one_shard_and_no_shard_is_empty(case):
+def test_every_file_goes_to_exactly_one_shard_and_a_shard_is_empty_where_files_are_too_few_only(case):
     files, num_shards = case
     shards = assign_files(files, num_shards)
-    assert len(shards) == num_shards and all(shards)
+    assert [bool(shard) for shard in shards] == [shard < len(files) for shard in range(num_shards)]
     assert Counter(file for shard in shards for file in shard) == Counter(files)
 
 
@@ -44,20 +44,23 @@ def test_two_shards_differ_by_at_most_one_file(case):
 
 
 @given(files_and_shards(), st.randoms(use_true_random=False))
-def test_the_order_the_files_are_given_in_does_not_matter(case, random):
+def test_names_of_files_do_not_matter_and_each_shard_keeps_their_order(case, random):
     files, num_shards = case
-    assert assign_files(random.sample(files, len(files)), num_shards) == assign_files(files, num_shards)
+    names = random.sample([file.uri for file in files], len(files))
+    renamed = [SnapshotFile(name, file.rows) for name, file in zip(names, files, strict=True)]
+
+    def places(given):
+        return [[given.index(file) for file in shard] for shard in assign_files(given, num_shards)]
+
+    assert places(renamed) == places(files)
+    assert all(shard == sorted(shard) for shard in places(files))
 
 
 def test_shards_worked_out_by_hand():
     a, b, c, d, e = (SnapshotFile(name, rows) for name, rows in zip("abcde", (5, 4, 3, 3, 3), strict=True))
     # a | b; then c to b (7), d to a (8), e to b (10)
-    assert assign_files([e, d, c, b, a], 2) == [(a, d), (b, c, e)]
-
-
-def test_too_few_files_name_the_setting():
-    with pytest.raises(RecsysError, match=r"each of 3 shards; found 2 files\. Raise sequences\.num_files"):
-        assign_files([SnapshotFile("a", 1), SnapshotFile("b", 1)], 3)
+    assert assign_files([a, b, c, d, e], 2) == [(a, d), (b, c, e)]
+    assert assign_files([e, d, c, b, a], 2) == [(d, a), (e, c, b)], "of equal ones the first that is given goes first"
 
 
 def write(path: Path, numbers, **options) -> SnapshotFile:

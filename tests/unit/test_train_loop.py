@@ -83,6 +83,34 @@ def test_only_the_last_encoder_layer_is_fine_tuned():
     assert "id_embedding.weight" in changed and "log_alpha" in changed
 
 
+def test_threads_of_a_rank_make_no_difference_from_one_training_to_the_next():
+    """Enough numbers for torch to share a step's work out between threads."""
+    threads, weights = torch.get_num_threads(), []
+    torch.set_num_threads(4)
+    try:
+        for _ in range(4):
+            model = make_model()
+            fit(model, [make_rows(2000, seed=seed) for seed in range(3)], [make_rows(8)], epochs=1, live_texts=12)
+            weights.append(torch.cat([value.flatten().float() for value in model.state_dict().values()]))
+    finally:
+        torch.set_num_threads(threads)
+    assert [torch.equal(weights[0], others) for others in weights[1:]] == [True] * 3
+
+
+def test_a_rank_without_validation_rows_takes_part_in_the_metric():
+    rows, validation, ranks, results = make_rows(16), make_rows(10, seed=5), ThreadRanks(2), {}
+
+    def work(rank: int) -> None:
+        own = [[validation], []][rank]
+        half = rows.rows(slice(8 * rank, 8 * rank + 8))
+        results[rank], _, _ = fit(make_model(), [half], own, communicator=ranks.member(rank), epochs=1)
+
+    with ThreadPoolExecutor(2) as pool:
+        [rank.result(timeout=120) for rank in [pool.submit(work, rank) for rank in range(2)]]
+    assert results[0].validations == results[1].validations
+    assert results[0].validations[0].num_rows == 10 and results[0].best_metric > 0
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_a_gpu_trains_as_the_processor_does():
     curves = []
