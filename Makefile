@@ -23,6 +23,8 @@ SETUP := $(PYTHON) tooling/setup_env.py
 export PATH       := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
 unexport SPARK_HOME
+# Containers have often no locale, and a JVM without one finds no file whose name is not ASCII.
+export LC_ALL := C.UTF-8
 # One machine needs no address that others reach, and a host name that resolves to none would stop Spark.
 export SPARK_LOCAL_IP := 127.0.0.1
 

@@ -2,44 +2,30 @@
 
 import sys
 
-from recsys_spark.checks import require_balance, require_few_faulty
+from recsys_spark.deliveries import notation_of, note_older_ids, read_delivery, write_delivery
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import EVENTS, EVENTS_REJECTED
-from recsys_spark.tables.source import (
-    MALFORMED,
-    count_rows,
-    list_files,
-    read_source,
-    require_columns,
-    require_timestamp_format,
-)
-from recsys_spark.transforms.ingest import accepted, faulty, forget_accepted_raw, parse_events, refuse_known, rejected
+from recsys_spark.tables.files import list_files
+from recsys_spark.transforms.ingest import forget_accepted_raw, parse_events, refuse_known
 
 
 def run(context: Context) -> None:
     settings = context.config.events
-    require_timestamp_format(context.spark, settings.timestamp.format, "events")
-    raw = read_source(context.spark, settings.source, "events")
-    require_columns(raw, settings.columns, "events")
+    raw = read_delivery(context, settings, "events")
+    known = context.read_own(EVENTS)
+    note_older_ids(context, known, batch=settings.batch)
     parsed = context.keep(
         parse_events(
             raw,
             columns=settings.columns,
             event_type=settings.event_type,
-            timestamp=(settings.timestamp.format, settings.timestamp.zone),
-            malformed=MALFORMED,
+            notation=notation_of(settings),
+            repeats=settings.repeats,
         )
-        .transform(refuse_known, context.store.read_or_empty(EVENTS), batch=settings.batch)
+        .transform(refuse_known, known, batch=settings.batch)
         .transform(forget_accepted_raw)
     )
-    num_read = context.count_source("events", count_rows(context.spark, settings.source))
-    num_rejected = context.replace(EVENTS_REJECTED, rejected(parsed), batch=settings.batch)
-    num_faulty = require_few_faulty(
-        faulty(parsed), read=num_read, max_share=settings.max_rejected_share, section="events"
-    )
-    context.note_count(num_rejected - num_faulty, "events that an earlier delivery brought: refused")
-    num_accepted = context.replace(EVENTS, accepted(parsed), batch=settings.batch)
-    require_balance(read=num_read, accepted=num_accepted, rejected=num_rejected, section="events")
+    write_delivery(context, parsed, settings, to=EVENTS, rejects=EVENTS_REJECTED, batch=settings.batch)
 
 
 STAGE = Stage(

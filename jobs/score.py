@@ -6,11 +6,11 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.rule_store import RuleTables
-from recsys_spark.bridges.score import require_top_k_fits, score_pairs
-from recsys_spark.bridges.worker_memory import Need
+from recsys_spark.bridges.score import score_pairs
 from recsys_spark.models import find_model
 from recsys_spark.rules import SECTIONS, hash_rules, require_same_rules
 from recsys_spark.runner import Context, Stage, main
+from recsys_spark.search_needs import require_score_fits
 from recsys_spark.short_lists import note_short
 from recsys_spark.tables import catalog as t
 from recsys_spark.tables.store import first_row
@@ -24,14 +24,11 @@ def run(context: Context) -> None:
     require_same_rules(context, t.USER_RULES, t.SEGMENTS, t.ITEM_GROUPS)
     model = find_model(context.read_slice(t.MODELS, run_id=run_id))
     items = context.snapshot(t.ITEM_EMBEDDINGS, model_version=model.version)
-    require_top_k_fits(settings.top_k, items.rows)
     segments = context.snapshot(t.SEGMENTS, run_id=run_id)
     groups = context.snapshot(t.ITEM_GROUPS, can_be_empty=True, run_id=run_id)
     vectors = context.read_slice(t.USER_EMBEDDINGS, model_version=model.version)
-    dim, num_rules = len(first_row(vectors)[c.EMBEDDING]), len(context.config.seen_rules)
-    is_checked = settings.checked_share > 0
-    need = Need(items.rows, dim, settings.top_k, num_rules, segments.rows, len(caps), is_checked)
-    need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
+    dim = len(first_row(vectors)[c.EMBEDDING])
+    require_score_fits(context.config, num_items=items.rows, dim=dim, num_segments=segments.rows)
     chosen = of_types(context.read(t.EVENTS), context.config.split.target_event_types)
     users = with_seen_items(vectors, number_events(chosen, context.read(t.ITEM_INDEX)))
     candidates = score_pairs(

@@ -3,11 +3,11 @@
 import sys
 
 from recsys_spark import columns as c
-from recsys_spark.bridges.score import require_top_k_fits
 from recsys_spark.bridges.similar import similar_items
-from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.models import find_model
 from recsys_spark.runner import Context, Stage, main
+from recsys_spark.search_needs import require_similar_items_fit
+from recsys_spark.short_lists import note_few
 from recsys_spark.tables.catalog import ITEM_EMBEDDINGS, MODELS, SIMILAR_ITEMS
 from recsys_spark.tables.store import first_row
 
@@ -17,17 +17,9 @@ def run(context: Context) -> None:
     model = find_model(context.read_slice(MODELS, run_id=context.config.run.id))
     embeddings = context.read_slice(ITEM_EMBEDDINGS, model_version=model.version)
     items = context.snapshot(ITEM_EMBEDDINGS, model_version=model.version)
-    require_top_k_fits(top_k, items.rows, setting="similar.top_k")
-    need = Need(
-        num_items=items.rows,
-        dim=len(first_row(embeddings)[c.EMBEDDING]),
-        top_k=top_k,
-        num_rules=1,
-        num_segments=0,
-        num_caps=0,
-        is_checked=settings.checked_share > 0,
-    )
-    need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
+    dim = len(first_row(embeddings)[c.EMBEDDING])
+    require_similar_items_fit(context.config, num_items=items.rows, dim=dim)
+    note_few(context, "similar.top_k", wanted=top_k, there_are=items.rows)
     lists = similar_items(
         embeddings, items, top_k=top_k, item_block=settings.user_block, checked_share=settings.checked_share
     )

@@ -9,9 +9,10 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.similar import similar_users
-from recsys_spark.bridges.worker_memory import Need
 from recsys_spark.models import find_model
 from recsys_spark.runner import Context, Stage, main
+from recsys_spark.search_needs import require_similar_users_fit
+from recsys_spark.short_lists import note_few
 from recsys_spark.tables.catalog import MODELS, SIMILAR_USERS, USER_EMBEDDINGS
 from recsys_spark.tables.store import first_row
 
@@ -21,17 +22,10 @@ def run(context: Context) -> None:
     model = find_model(context.read_slice(MODELS, run_id=context.config.run.id))
     embeddings = context.read_slice(USER_EMBEDDINGS, model_version=model.version, split="test")
     users = context.snapshot(USER_EMBEDDINGS, model_version=model.version, split="test")
-    need = Need(
-        num_items=users.rows,
-        dim=len(first_row(embeddings)[c.EMBEDDING]),
-        top_k=top_k + 1,
-        num_rules=1,
-        num_segments=0,
-        num_caps=0,
-        is_checked=settings.checked_share > 0,
-        longest_id=first_row(embeddings.select(F.max(F.octet_length(c.USER_ID))))[0],
-    )
-    need.require_fit(settings.user_block, worker_mib=settings.worker_mib)
+    dim = len(first_row(embeddings)[c.EMBEDDING])
+    longest_id = first_row(embeddings.select(F.max(F.octet_length(c.USER_ID))))[0]
+    require_similar_users_fit(context.config, num_users=users.rows, dim=dim, longest_id=longest_id)
+    note_few(context, "similar.top_users", wanted=top_k, there_are=users.rows)
     lists = similar_users(
         embeddings, users, top_k=top_k, user_block=settings.user_block, checked_share=settings.checked_share
     )

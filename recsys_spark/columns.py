@@ -59,6 +59,7 @@ BACK_END: Final = "back_end"
 ALPHA: Final = "alpha"
 OFFSET_B: Final = "offset_b"
 VALIDATION_NDCG: Final = "validation_ndcg"
+CHECKSUM: Final = "checksum"
 
 # rules
 SEGMENT: Final = "segment"
@@ -106,4 +107,5 @@ ROWS_OUT: Final = "rows_out"
 NOTES: Final = "notes"
 SECONDS: Final = "seconds"
 PEAK_MIB: Final = "peak_mib"
+TABLE_IDS: Final = "table_ids"
 FINISHED_AT: Final = "finished_at"

@@ -259,6 +259,19 @@ def check_loopback() -> Check:
     return Check("loopback", True, f"{name} is {address[0]}")
 
 
+def check_locale() -> Check:
+    """The locale can say every name of a file: under C, as in many containers, the JVM finds names in ASCII only."""
+    setting = next((name for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), None)
+    locale = os.environ[setting] if setting else "C"
+    return Check(
+        "locale",
+        ok=locale.upper().replace("-", "").partition(".")[2].startswith("UTF8"),
+        found=f"{setting}={locale}" if setting else "none, which means C",
+        wanted="a locale in UTF-8, or Spark finds no file whose name is not ASCII",
+        do="export LC_ALL=C.UTF-8",
+    )
+
+
 def run_child(code: str, *, limit_s: float) -> str | None:
     """Runs Python code in a child that can import this package; None, or the last line of its complaint."""
     path = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -335,6 +348,7 @@ def check_all(lock_file: Path = LOCK_FILE) -> list[Check]:
             lambda: check_delta_jars(os.environ.get(JARS_SETTING, "")),
             check_spark_on_path,
             check_loopback,
+            check_locale,
             check_imports,
             check_allreduce,
         ]

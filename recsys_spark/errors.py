@@ -17,7 +17,12 @@ class Problem:
     do: str
 
     def __str__(self) -> str:
-        return f"{self.where}: wanted {self.wanted}; found {self.found}. {self.do}"
+        return printable(f"{self.where}: wanted {self.wanted}; found {self.found}. {self.do}")
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what could steer a terminal or hide in it: a source's bytes may be in a message."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else f"\\u{ord(letter):04x}" for letter in text)
 
 
 class RecsysError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from recsys_spark.runner import Context
 from recsys_spark.tables.contract import Table
@@ -11,16 +10,9 @@ from recsys_spark.transforms.changes import without_equals
 
 
 def read_standing(context: Context, table: Table, **slice_values: str) -> DataFrame:
-    """The slice as earlier runs left it; no rows with --force.
-
-    A version is named, because the rows are still used after the stage's own commit.
-    """
-    version = context.store.version(table)
-    stands = version is not None and not context.force
-    rows = context.store.read(table, version) if stands else context.spark.createDataFrame([], table.schema)
-    for name, value in slice_values.items():
-        rows = rows.where(F.col(name) == value)
-    return rows
+    """The slice as earlier runs left it; no rows with --force. What is written next is made of it (`read_own`)."""
+    rows = context.read_own(table, **slice_values)
+    return context.spark.createDataFrame([], table.schema) if context.force else rows
 
 
 def bring_up_to_date(

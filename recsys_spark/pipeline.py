@@ -11,7 +11,9 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
+from recsys_spark.config.secrets import hide
 from recsys_spark.evaluation.verdict import judge
+from recsys_spark.records import Records
 from recsys_spark.runner import Outcome, Stage, Submission, as_job, run_stage
 from recsys_spark.tables.catalog import METRICS, MODELS, TABLES
 from recsys_spark.tables.store import Store, first_row
@@ -24,15 +26,17 @@ def main(flow: Sequence[Stage], arguments: Sequence[str] | None = None) -> int:
 
     def body(submission: Submission, spark: SparkSession) -> None:
         config = submission.config
-        outcomes = [run_stage(stage, spark, config, force=submission.force) for stage in flow]
         store = Store(spark, config.warehouse)
+        records = Records(store, config.run.id)
+        outcomes = [run_stage(stage, spark, config, force=submission.force, records=records) for stage in flow]
         metrics = _metrics(store.read(METRICS), config.run.id)
         summary = summarise(config.run.id, outcomes, metrics, _versions(store))
         place = store.write_text("summary.json", json.dumps(summary, indent=2))
         model = first_row(store.read(MODELS).where(F.col(c.RUN_ID) == config.run.id))
-        print(_closing(summary, metrics, store, place, config.tracking.uri, model), file=sys.stdout, flush=True)
+        closing = _closing(summary, metrics, store, place, hide(config.tracking.uri), model)
+        print(hide(closing), file=sys.stdout, flush=True)
 
-    return as_job("pipeline", body, arguments)
+    return as_job("pipeline", body, arguments, stages=flow)
 
 
 def summarise(

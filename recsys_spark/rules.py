@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
-from typing import Any, Final
+from typing import Final
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
-from recsys_spark.config import Config
-from recsys_spark.config.sections import RulesConfig, RuleTableConfig
+from recsys_spark.config import Config, RulesConfig, RuleTableConfig
 from recsys_spark.errors import problem
 from recsys_spark.lineage import fingerprint
 from recsys_spark.runner import Context
 from recsys_spark.tables.catalog import ITEM_GROUPS, ITEMS
 from recsys_spark.tables.contract import Table
-from recsys_spark.tables.source import MALFORMED, list_files, own_columns, read_source, require_columns
+from recsys_spark.tables.files import list_files
+from recsys_spark.tables.formats import MALFORMED, SWALLOWED, own_columns, quoted
+from recsys_spark.tables.source import find_column, read_source, require_columns
+from recsys_spark.tables.sql import require_plain_sql, require_value
 from recsys_spark.tables.store import first_row
-from recsys_spark.transforms.ingest import trim_text
 from recsys_spark.transforms.rules import ITEM, USER, Rules, describe_items, describe_users
+from recsys_spark.transforms.values import trim_text
 
 _IDS: Final = (c.USER_ID, c.ITEM_ID)
 _TEXT_FORMATS: Final = ("csv", "tsv", "jsonl")
-_OF_NOW: Final = re.compile(r"\b(now|current_\w+|curdate|localtimestamp|unix_timestamp)\b", re.IGNORECASE)
 
 SECTIONS: Final = tuple(f"rules.{name}" for name in ("item_tables", "user_tables", "conditions", "caps", "blocked"))
 """What decides which items may be listed for whom: all but pins, which only the final lists know."""
@@ -49,7 +48,7 @@ def load_rules(spark: SparkSession, config: RulesConfig, *, list_size: int) -> R
 
     Raises the typed error for a table without the mapped columns, with rows that cannot be read, with null or repeated
     keys, or with columns that ITEMS or another table has; for positions that no list of `list_size` has; for SQL that
-    Spark refuses, that is not true or false, or that says something else each time.
+    is not plain, or not true or false.
     """
     tables = {where: _read(spark, table, where) for where, table in _tables(config).items()}
     rules = Rules(
@@ -131,7 +130,8 @@ def _read(spark: SparkSession, table: RuleTableConfig, where: str) -> DataFrame:
     require_columns(rows, table.columns, where)
     if table.source.format in _TEXT_FORMATS:
         _require_whole_rows(rows, table, where)
-    named = {target: F.col(f"`{name}`") for name, target in table.columns.items()}
+    found = {target: find_column(rows, name) for name, target in table.columns.items()}
+    named = {target: column[0] for target, column in found.items() if column is not None}
     read = rows.select(*[(trim_text(value) if name in _IDS else value).alias(name) for name, value in named.items()])
     has_null = reduce(or_, [F.col(name).isNull() for name in read.columns if name in _IDS])
     num_without = read.where(has_null).count()
@@ -147,8 +147,9 @@ def _read(spark: SparkSession, table: RuleTableConfig, where: str) -> DataFrame:
 
 def _require_whole_rows(rows: DataFrame, table: RuleTableConfig, where: str) -> None:
     # Spark finds broken rows only where it reads whole ones: the hash has no other use.
-    whole = F.max(F.xxhash64(*(F.col(f"`{name}`") for name in own_columns(rows))))
-    num_broken = first_row(rows.agg(F.count(MALFORMED).alias(MALFORMED), whole))[MALFORMED]
+    whole = F.max(F.xxhash64(*(F.col(quoted(name)) for name in own_columns(rows))))
+    is_broken = F.col(MALFORMED).isNotNull() | (F.col(SWALLOWED) > 0)
+    num_broken = first_row(rows.agg(F.count_if(is_broken).alias(MALFORMED), whole))[MALFORMED]
     if num_broken:
         raise problem(
             f"configuration, {where}.source.path",
@@ -213,31 +214,12 @@ def _require_sql(spark: SparkSession, rules: Rules) -> None:
     nobody = spark.createDataFrame([], f"{c.USER_ID} string, {c.AS_OF} timestamp")
     pairs = describe_users(nobody, rules).select(c.AS_OF, USER).crossJoin(items)
     for name, sql in rules.conditions.items():
-        known = [c.AS_OF, *of_users, *of_items]
-        _require_expression(pairs, sql, f"rules.conditions.{name}", known, kind="boolean")
+        where = f"rules.conditions.{name}"
+        _require_expression(pairs, sql, where, [c.AS_OF, *of_users, *of_items], kind="boolean")
     for sql in rules.caps:
         _require_expression(items, sql, f"rules.caps, {sql}", of_items, kind="")
 
 
-def _require_expression(rows: DataFrame, sql: str, where: str, known: Sequence[str], *, kind: str) -> None:
-    """Raise unless it is one value per row, of this kind (any one, if that is empty), the same each time."""
-    fault = ""
-    try:
-        made = rows.select(F.expr(sql).alias("value"))
-        expression: Any = made._jdf.queryExecution().analyzed().expressions().head()
-        found = made.schema["value"].dataType.simpleString()
-        if kind and found != kind:
-            fault = f"its value is {found}"
-        elif not expression.deterministic() or _OF_NOW.search(sql):
-            fault = "it says something else each time"
-        else:
-            rows.agg(F.max(F.to_json(F.struct(F.expr(sql).alias("value")))))  # refuses what is a sum over rows itself
-    except PySparkException as error:
-        fault = str(error).strip().splitlines()[0]
-    if fault:
-        raise problem(
-            f"configuration, {where}",
-            wanted="a SQL expression that is true or false" if kind else "a SQL expression over the item",
-            found=f"{sql} ({fault})",
-            do=f"Columns are {', '.join(known)}.",
-        )
+def _require_expression(rows: DataFrame, sql: str, where: str, columns: Sequence[str], *, kind: str) -> None:
+    require_plain_sql(rows.sparkSession, sql, where, columns=columns)
+    require_value(rows, sql, where, columns=columns, kind=kind)

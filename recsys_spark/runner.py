@@ -8,12 +8,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -21,13 +23,18 @@ from pyspark.sql import functions as F
 from recsys_spark import columns as c
 from recsys_spark.bridges.snapshot import Snapshot, take_snapshot
 from recsys_spark.config import Config, load_config
+from recsys_spark.config.secrets import hide
 from recsys_spark.errors import RecsysError, problem
 from recsys_spark.lineage import code_hash, fingerprint
 from recsys_spark.memory import PeakMemory
+from recsys_spark.records import Records, lost_files, still_stands
 from recsys_spark.tables.catalog import RUNS
+from recsys_spark.tables.commits import Basis, Commit
 from recsys_spark.tables.contract import Table
+from recsys_spark.tables.delta_log import State
+from recsys_spark.tables.failures import explain_failures
 from recsys_spark.tables.session import build_session
-from recsys_spark.tables.store import Commit, Store
+from recsys_spark.tables.store import Store
 
 log = logging.getLogger("recsys_spark")
 
@@ -35,6 +42,10 @@ log = logging.getLogger("recsys_spark")
 def no_sources(_spark: SparkSession, _config: Config) -> list[str]:
     """A stage that reads tables only."""
     return []
+
+
+def nothing_outside(_config: Config) -> None:
+    """A stage that needs nothing but its tables and sources."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,8 @@ class Stage:
     writes: tuple[Table, ...]
     sections: tuple[str, ...]
     sources: Callable[[SparkSession, Config], list[str]] = no_sources
+    requires: Callable[[Config], None] = nothing_outside
+    """Raises when something outside that the stage will need does not answer; asked before a session starts."""
 
 
 @dataclass
@@ -61,12 +74,14 @@ class Context:
     config: Config
     store: Store
     inputs: dict[str, int]
+    table_ids: dict[str, str] = field(default_factory=dict)
     force: bool = False
     outputs: dict[str, int] = field(default_factory=dict)
     rows_in: dict[str, int] = field(default_factory=dict)
     rows_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _kept: list[DataFrame] = field(default_factory=list)
+    _bases: dict[str, Basis] = field(default_factory=dict)
 
     def keep(self, rows: DataFrame) -> DataFrame:
         """Rows that the stage uses more than once: computed once, released at its end."""
@@ -80,7 +95,21 @@ class Context:
     def read(self, table: Table) -> DataFrame:
         """The table at the version this stage was fingerprinted with."""
         rows = self.store.read(table, self.inputs[table.name])
-        self.rows_in.setdefault(table.name, rows.count())  # from Delta's statistics: no rows are read
+        if table.name not in self.rows_in:
+            self.rows_in[table.name] = rows.count()  # from Delta's statistics: no rows are read
+        return rows
+
+    def read_own(self, table: Table, **slice_values: str) -> DataFrame:
+        """The slice (without values all rows) of a table that this stage writes, as earlier runs left it, or no rows.
+
+        What the stage then writes to the table is made of these rows: if another job changes them before, that write is
+        an error.
+        """
+        state = self.store.state(table)
+        self._bases[table.name] = Basis(state, slice_values)
+        rows = self.store.read_at(table, state)
+        for name, value in slice_values.items():
+            rows = rows.where(F.col(name) == value)
         return rows
 
     def read_slice(self, table: Table, *, can_be_empty: bool = False, **values: str) -> DataFrame:
@@ -98,24 +127,27 @@ class Context:
             )
         return rows
 
-    def snapshot(self, table: Table, *, can_be_empty: bool = False, **values: str) -> Snapshot:
+    def snapshot(
+        self, table: Table, *, order_by: str | None = None, can_be_empty: bool = False, **values: str
+    ) -> Snapshot:
         """The files behind `read_slice` (behind `read` without values): what ranks and workers read themselves."""
         rows = self.read_slice(table, can_be_empty=can_be_empty, **values) if values else self.read(table)
-        return take_snapshot(rows, table.name, self.inputs[table.name])
+        return take_snapshot(rows, table.name, self.inputs[table.name], order_by=order_by)
 
     def replace(self, table: Table, rows: DataFrame, **slice_values: str) -> int:
         """Replace this stage's slice of a table in one commit; returns the number of its rows."""
         values = {c.RUN_ID: self.config.run.id, **slice_values}
-        return self._record(table, self.store.replace(table, rows, values))
+        return self._record(table, self.store.replace(table, rows, values, basis=self._bases.pop(table.name, None)))
 
     def update(self, table: Table, changed: DataFrame, gone: DataFrame, **slice_values: str) -> int:
         """Change single rows of this stage's slice of a table in one commit; returns how many came or changed."""
         values = {c.RUN_ID: self.config.run.id, **slice_values}
-        return self._record(table, self.store.update(table, changed, gone, values))
+        basis = self._bases.pop(table.name, None)
+        return self._record(table, self.store.update(table, changed, gone, values, basis=basis))
 
-    def append(self, table: Table, rows: DataFrame) -> int:
-        """Add new rows to an append-only table; returns their number."""
-        return self._record(table, self.store.append(table, rows))
+    def extend(self, table: Table, new_rows: Callable[[DataFrame], DataFrame]) -> int:
+        """Add to an append-only table what `new_rows` makes of the rows it has; returns how many came."""
+        return self._record(table, self.store.extend(table, new_rows))
 
     def count_source(self, name: str, rows: int) -> int:
         """Record how many rows an outside source gave."""
@@ -133,12 +165,18 @@ class Context:
         self.notes.append(text)
         log.info("  %s", text)
 
+    def note_all(self, texts: Iterable[str]) -> None:
+        """Several notes, or none."""
+        for text in texts:
+            self.note(text)
+
     def written(self, table: Table) -> DataFrame:
         """This run's rows of a table, as this stage has just left them."""
         return self.store.read(table, self.outputs[table.name]).where(F.col(c.RUN_ID) == self.config.run.id)
 
     def _record(self, table: Table, commit: Commit) -> int:
         self.outputs[table.name] = commit.version
+        self.table_ids[table.name] = commit.state.table_id
         self.rows_out[table.name] = commit.rows
         log.info("  %s: %s rows, version %s", table.name, f"{commit.rows:,}", commit.version)
         return commit.rows
@@ -154,51 +192,73 @@ class Outcome:
     record: Row
 
 
-def run_stage(stage: Stage, spark: SparkSession, config: Config, *, force: bool = False) -> Outcome:
-    """Run a stage, or skip it when nothing it depends on has changed since it last finished."""
+def run_stage(
+    stage: Stage, spark: SparkSession, config: Config, *, force: bool = False, records: Records | None = None
+) -> Outcome:
+    """Run a stage, or skip it when nothing it depends on has changed since it last finished and its results stand.
+
+    Where files of its results are gone, it runs as if forced. What Spark says when it fails becomes a typed error.
+    `records` are those of this run, where a session runs several of its stages.
+    """
     started = time.monotonic()
     store = Store(spark, config.warehouse)
-    inputs = _pin_inputs(stage, store)
-    code = code_hash(stage.run.__module__ if stage.run.__module__ != "__main__" else f"jobs.{stage.name}")
-    settings = {path: config.section(path) for path in stage.sections}
-    mark = fingerprint([stage.name, code, settings, inputs, stage.sources(spark, config)])
-    finished = None if force else _last_record(store, stage, config.run.id, mark)
-    if finished is not None:
-        log.info("%s: nothing changed, skipped", stage.name)
-        return Outcome(stage.name, True, time.monotonic() - started, finished)
-    log.info("%s …", stage.name)
-    context = Context(spark=spark, config=config, store=store, inputs=inputs, force=force)
-    with PeakMemory() as memory:
-        try:
-            stage.run(context)
-        finally:
-            context.release()
-    seconds = time.monotonic() - started
-    record = _record(stage, context, mark, code, settings, seconds, memory.peak_mib)
-    rows = spark.createDataFrame([record], RUNS.schema)
-    store.append(RUNS, rows)
+    records = records or Records(store, config.run.id)
+    with explain_failures(f"stage {stage.name}", store.root):
+        inputs = _pin_inputs(stage, store)
+        code = code_hash(stage.run.__module__ if stage.run.__module__ != "__main__" else f"jobs.{stage.name}")
+        settings = {path: config.section(path) for path in stage.sections}
+        pinned = {name: [state.table_id, state.version] for name, state in inputs.items()}
+        sources = stage.sources(spark, config)
+        mark = fingerprint([stage.name, code, settings, pinned, sources])
+        last = None if force else records.last(stage.name)
+        stands = last is not None and still_stands(store, last, stage.writes)
+        lost = lost_files(store, last, stage.writes) if last is not None and stands else {}
+        if last is not None and stands and not lost and last[c.FINGERPRINT] == mark:
+            log.info("%s: nothing changed, skipped", stage.name)
+            return Outcome(stage.name, True, time.monotonic() - started, last)
+        log.info("%s …", stage.name)
+        context = _open_context(spark, config, store, inputs, force=force or bool(lost))
+        for table, files in lost.items():
+            context.note(f"{table}: {len(files):,} of its files gone or damaged ({files[0]}): made anew")
+        with PeakMemory() as memory:
+            try:
+                stage.run(context)
+            finally:
+                context.release()
+        _require_unchanged(stage, sources, stage.sources(spark, config))
+        seconds = time.monotonic() - started
+        record = _record(stage, context, mark, code, settings, seconds, memory.peak_mib)
+        records.add(spark, record)
     log.info("%s: done in %.1f s, peak %s MiB", stage.name, seconds, f"{memory.peak_mib:,}")
     return Outcome(stage.name, False, seconds, record)
 
 
-def _pin_inputs(stage: Stage, store: Store) -> dict[str, int]:
-    versions = {table.name: store.version(table) for table in stage.reads}
-    missing = [table for table in stage.reads if versions[table.name] is None]
+def _require_unchanged(stage: Stage, before: list[str], after: list[str]) -> None:
+    """Raise when a file that the stage read is another one now: it may have been read in part, or in two states."""
+    changed = sorted(set(before) ^ set(after))
+    if changed:
+        raise problem(
+            f"stage {stage.name}",
+            wanted="files that stay as they are while they are read",
+            found=f"{len(changed):,} states that came or went, as {changed[0]} (path, bytes, time of change)",
+            do="Run it again once the delivery is complete: what it wrote does not count as done.",
+        )
+
+
+def _pin_inputs(stage: Stage, store: Store) -> dict[str, State]:
+    states = {table.name: store.state(table) for table in stage.reads}
+    missing = [table for table in stage.reads if states[table.name] is None]
     for table in missing:
         store.read(table)  # raises the error that names the job to run
-    return {name: version for name, version in versions.items() if version is not None}
+    return {name: state for name, state in states.items() if state is not None}
 
 
-def _last_record(store: Store, stage: Stage, run_id: str, mark: str) -> Row | None:
-    """The record of an equal run of this stage whose results still stand, or None."""
-    if store.version(RUNS) is None:
-        return None
-    is_this_stage = (F.col(c.RUN_ID) == run_id) & (F.col(c.STAGE) == stage.name)
-    last = store.read(RUNS).where(is_this_stage).orderBy(F.col(c.FINISHED_AT).desc()).first()
-    if last is None or last[c.FINGERPRINT] != mark:
-        return None
-    still_stand = all(store.version(table) == last[c.OUTPUTS].get(table.name) for table in stage.writes)
-    return last if still_stand else None
+def _open_context(
+    spark: SparkSession, config: Config, store: Store, inputs: dict[str, State], *, force: bool
+) -> Context:
+    versions = {name: state.version for name, state in inputs.items()}
+    table_ids = {name: state.table_id for name, state in inputs.items()}
+    return Context(spark=spark, config=config, store=store, inputs=versions, table_ids=table_ids, force=force)
 
 
 def _record(
@@ -218,6 +278,7 @@ def _record(
         c.NOTES: context.notes,
         c.SECONDS: round(seconds, 2),
         c.PEAK_MIB: peak_mib,
+        c.TABLE_IDS: context.table_ids,
     }
     return Row(**{name: values[name] for name in RUNS.column_names})
 
@@ -262,24 +323,44 @@ def list_jars(given: str) -> list[str]:
     return [str(jar) for place in places for jar in (sorted(place.glob("*.jar")) if place.is_dir() else [place])]
 
 
-def as_job(name: str, body: Callable[[Submission, SparkSession], None], arguments: Sequence[str] | None = None) -> int:
-    """Run a job's body in a session; a user's error becomes its message and exit code 1, without a stack trace."""
+def as_job(
+    name: str,
+    body: Callable[[Submission, SparkSession], None],
+    arguments: Sequence[str] | None = None,
+    *,
+    stages: Sequence[Stage] = (),
+) -> int:
+    """Run a job's body in a session; a user's error becomes its message and exit code 1, without a stack trace.
+
+    What its stages require is asked for first, once each.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", force=True)
     log.setLevel(logging.INFO)
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_not_of_py4j)
     spark = None
     try:
         submission = parse_arguments(name, arguments)
+        for require in dict.fromkeys(stage.requires for stage in stages):
+            require(submission.config)
         spark = open_session(name, submission.config)
-        body(submission, spark)
+        with explain_failures(name, submission.config.warehouse):
+            body(submission, spark)
     except RecsysError as error:
-        print(f"\n{name} stopped:\n{error}", file=sys.stderr)
+        print(f"\n{name} stopped:\n{hide(str(error))}", file=sys.stderr)
         return 1
     finally:
         if spark is not None:
-            spark.stop()
+            with suppress(Py4JError, ConnectionError):  # its JVM has ended: the error above says so
+                spark.stop()
     return 0
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    """It logs the stack of a connection that broke, to the root logger; the error that follows says what broke."""
+    return "py4j" not in Path(record.pathname).parts
 
 
 def main(stage: Stage, arguments: Sequence[str] | None = None) -> int:
@@ -288,4 +369,4 @@ def main(stage: Stage, arguments: Sequence[str] | None = None) -> int:
     def body(submission: Submission, spark: SparkSession) -> None:
         run_stage(stage, spark, submission.config, force=submission.force)
 
-    return as_job(stage.name, body, arguments)
+    return as_job(stage.name, body, arguments, stages=[stage])

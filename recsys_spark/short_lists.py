@@ -1,4 +1,4 @@
-"""What a run tells of lists of candidates that end early."""
+"""What a run tells of lists that end early."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def note_short(context: Context, candidates: DataFrame, *, top_k: int) -> None:
     """A note of the lists of CANDIDATES that have fewer items than wanted, and a reason."""
     num_short = candidates.where(F.col(c.SHORTFALL).isNotNull()).count()
     context.note_count(num_short, f"lists have fewer than {top_k} items: CANDIDATES.shortfall says why")
+
+
+def note_few(context: Context, setting: str, *, wanted: int, there_are: int) -> None:
+    """A note when all others of the `there_are` do not fill a list of `wanted` (the value of the setting)."""
+    if wanted >= there_are:
+        context.note(f"{setting} = {wanted:,}, but no list has more than {there_are - 1:,}: there are no others")
 
 
 def note_cut_off(context: Context, candidates: DataFrame, *, list_size: int, num_items: int) -> None:

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.config import Config, load_config
+from recsys_spark.config.secrets import hide
 from recsys_spark.errors import RecsysError, problem
 from recsys_spark.report.samples import DAY, recent_events, with_text
 from recsys_spark.tables.catalog import (
@@ -31,6 +32,7 @@ from recsys_spark.tables.catalog import (
     SIMILAR_USERS,
 )
 from recsys_spark.tables.contract import Table
+from recsys_spark.tables.failures import explain_failures
 from recsys_spark.tables.session import build_session
 from recsys_spark.tables.store import Store
 
@@ -56,13 +58,14 @@ def main(
     spark = None
     try:
         config = load_config(conf_files or _usual_files(), settings)
-        quiet = {**config.spark, "spark.log.level": "ERROR", "spark.ui.showConsoleProgress": False}
+        quiet = {**config.spark, "spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
         print("starting Spark …", file=sys.stderr, flush=True)
         with _kept_back_stderr():
             spark = build_session("recsys_spark show", quiet, delta_jars=find_jars())
-        print(describe(spark, config, num_rows=num_rows or config.report.history_shown))
+        with explain_failures("show", config.warehouse):
+            print(describe(spark, config, num_rows=num_rows or config.report.history_shown))
     except RecsysError as error:
-        print(f"show stopped:\n{error}", file=sys.stderr)
+        print(f"show stopped:\n{hide(str(error))}", file=sys.stderr)
         return 1
     finally:
         if spark is not None:

@@ -66,7 +66,7 @@ def _template(spark: SparkSession) -> str:
     put(t.ITEM_INDEX, [(i, n) for n, i in enumerate(TEXTS)])
     put(t.ITEM_TEXT, [(i, n, text, "h", [1] * 8, min(2 + n, 8), "t") for n, (i, text) in enumerate(TEXTS.items())])
     put(t.SEQUENCES, _sequences())
-    put(t.MODELS, [("main", "two_tower", "1", "file:/m", "tracked", 10.0, -3.0, 0.2)], run_id="main")
+    put(t.MODELS, [("main", "two_tower", "1", "file:/m", "tracked", 10.0, -3.0, 0.2, "c")], run_id="main")
     put(t.ITEM_EMBEDDINGS, [("a", 0, "1", [1.0, 0.0], [1.0, 0.0], [0.0, 0.0], "h", "float32")], model_version="1")
     put(t.USER_EMBEDDINGS, [("u1", TEST_START, "test", "1", [0.0, 1.0], "h")], model_version="1")
     similar = {"both": ([1, 2], [0.75, 0.5]), "text": ([4], [0.25]), "behaviour": ([], [])}
@@ -161,4 +161,5 @@ def _record(stage: str, hours_ago: int, seconds: float, note: str) -> tuple:
         notes,
         seconds,
         900,
+        {},
     )

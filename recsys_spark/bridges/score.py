@@ -42,7 +42,6 @@ from recsys_spark.bridges.user_rules import SEEN, SEEN_DAYS, exclude, explain_sh
 from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_bad_vectors
 from recsys_spark.bridges.worker_imports import forget_archives
 from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
-from recsys_spark.errors import problem
 from recsys_spark.kernels.caps import find_capped
 from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.item_matrix import ItemMatrix
@@ -96,15 +95,14 @@ def score_pairs(
     was had today), blocked (item_idx never listed) and segment (of `rules`); null arrays are empty ones. `items` is a
     snapshot of ITEM_EMBEDDINGS (item_id, item_idx and the vectors `column`) of one model version, `rules` are those of
     one run. What a seen rule, a condition or a block list excludes is left out before the selection, and caps are kept
-    within it, so a list is short only when nothing is left; `shortfall` says why then. A list holds item_idx and
-    scores, best first: score descending, then item_id ascending; score = alpha * cosine + offset_b with alpha > 0.
+    within it, so a list is short only when nothing is left, as in a catalogue of fewer items; `shortfall` says why
+    then. A list holds item_idx and scores, best first: score descending, then item_id ascending; score = alpha * cosine
+    + offset_b with alpha > 0.
     Lists of about `checked_share` of the users (by their ids' hashes) are worked out in float64 too.
 
-    Raises the typed error at once when K exceeds the number of items; in the workers when vectors are null or
-    of unequal width or off the grid, when an item_id comes twice, when a checked list differs, and what `read_batches`
-    raises.
+    Raises the typed error in the workers when vectors are null or of unequal width or off the grid, when an item_id
+    comes twice, when a checked list differs, and what `read_batches` raises.
     """
-    require_top_k_fits(top_k, items.rows)
     if not seen_rules:
         raise ValueError("wanted at least one seen rule; found none")
     for rule in seen_rules:
@@ -116,17 +114,6 @@ def score_pairs(
     settings = ScoreSettings(items, column, rules, top_k, tuple(seen_rules), alpha, offset_b, user_block, checked_share)
     given = [name for name in _OF_USERS if name in users.columns]
     return users.select(c.USER_ID, c.SPLIT, c.EMBEDDING, *given).mapInArrow(_scorer(settings), SCORED_SCHEMA)
-
-
-def require_top_k_fits(top_k: int, num_items: int, *, setting: str = "score.top_k") -> None:
-    """Raise the typed error when lists of `top_k` cannot be filled from `num_items` items."""
-    if top_k > num_items:
-        raise problem(
-            f"configuration, {setting}",
-            wanted=f"at most {num_items:,}, the number of items with a vector",
-            found=f"{top_k:,}",
-            do=f"Lower it (--set {setting}={num_items}), or ingest the whole catalogue.",
-        )
 
 
 def _scorer(settings: ScoreSettings) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -175,6 +162,7 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
     with explain_bad_vectors(where, users.column(c.USER_ID)):
         ready = Users.of(vectors_UD, dim=items.dim)
     rules, source = settings.rules, (settings.items, settings.column)
+    top_k = min(settings.top_k, items.num_items)
     caps, most_C = None, np.array(rules.most if rules else (), dtype=np.int64)
     segments = share_segments(rules.segments, *source) if rules else None
     excluded = {rule: exclude(users, rule, items, segments) for rule in settings.seen_rules}
@@ -182,12 +170,12 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
         caps = share_caps(rules.groups, len(rules.most), *source)
         find = partial(search, items=items)
         lists = {
-            rule: find_capped(find, ready, items, top_k=settings.top_k, excluded=without, caps=caps, most_C=most_C)
+            rule: find_capped(find, ready, items, top_k=top_k, excluded=without, caps=caps, most_C=most_C)
             for rule, without in excluded.items()
         }
     else:
         widest = excluded[max(settings.seen_rules, key=days_dropped)]
-        fewest = search(ready, settings.top_k, widest, items=items)
+        fewest = search(ready, top_k, widest, items=items)
         lists = {
             rule: readmit(fewest, ready, items, widest.pairs_beyond(without)) for rule, without in excluded.items()
         }
@@ -196,7 +184,7 @@ def _score_block(users: pa.RecordBatch, items: ItemMatrix, settings: ScoreSettin
             top, ready, users.column(c.USER_ID), items, share=settings.checked_share, excluded=excluded[rule],
             caps=caps, most_C=most_C, under=f" under seen rule {rule}",
         )  # fmt: skip
-        why = explain_short(top, excluded[rule], users, items, segments)
+        why = explain_short(top, excluded[rule], users, items, segments, top_k=settings.top_k)
         yield _lists_as_batch(top, rule, why, users, items, settings)
 
 

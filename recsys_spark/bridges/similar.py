@@ -103,14 +103,17 @@ def _lists_of_kind(
 
 
 def find_users(block: pa.RecordBatch, users: Snapshot, *, top_k: int, checked_share: float) -> pa.RecordBatch:
-    """The worker: the best `top_k` users for each of the block, themselves among them, as columns of _FOUND_SCHEMA."""
+    """The worker: the best `top_k` users for each of the block, themselves among them, as columns of _FOUND_SCHEMA.
+
+    Fewer, where there are no more users.
+    """
     matrix, ids = share_user_matrix(users)
     where = f"users to compare, column {c.EMBEDDING}"
     vectors_UD = decode_vectors(block.column(c.EMBEDDING), where, width=matrix.dim)
     with explain_bad_vectors(where, block.column(c.USER_ID)):
         ready = Users.of(vectors_UD, dim=matrix.dim)
     nobody = Exclusions.none(len(block))
-    top = search(ready, top_k, nobody, items=matrix)
+    top = search(ready, min(top_k, matrix.num_items), nobody, items=matrix)
     require_exact(top, ready, block.column(c.USER_ID), matrix, share=checked_share, excluded=nobody)
     listed = ids.take(pa.array(top.places_P)).cast(pa.string())
     columns = {

@@ -46,14 +46,20 @@ def exclude(users: pa.RecordBatch, seen_rule: str, items: ItemMatrix, segments: 
 
 
 def explain_short(
-    top: TopLists, excluded: Exclusions, users: pa.RecordBatch, items: ItemMatrix, segments: Segments | None
+    top: TopLists,
+    excluded: Exclusions,
+    users: pa.RecordBatch,
+    items: ItemMatrix,
+    segments: Segments | None,
+    *,
+    top_k: int,
 ) -> pa.Array:
-    """For each list null, or when it is not full how many items it has and what became of all the others.
+    """For each list null, or when it has not `top_k` items how many it has and what became of all the others.
 
     `excluded` is what `exclude` gave for the lists: conditions count first, then blocked items, then seen ones; what
     is left over, caps have left out.
     """
-    top_k, counts_U = top.keys_UK.shape[1], top.counts_U
+    counts_U = top.counts_U
     short_S = np.flatnonzero(counts_U < top_k)
     texts: list[str | None] = [None] * len(users)
     if len(short_S):

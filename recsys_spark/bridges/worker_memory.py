@@ -50,16 +50,17 @@ class Need:
         users who are searched for again, bits of their own, and a count for each group, of which there may be as many
         as items.
         """
+        top_k = min(self.top_k, self.num_items)  # no list is longer
         listed = 32 + 2 * self.longest_id if self.longest_id else 20
         of_arrow = (
-            user_block * (8 * self.dim + listed * self.top_k * self.num_rules + 64)
+            user_block * (8 * self.dim + listed * top_k * self.num_rules + 64)
             + (16 + 16 * self.num_rules) * MAX_BLOCK_PAIRS
             + 3 * ARROW_BATCH_BYTES
         )
         of_search = search_bytes(
             user_block,
             dim=self.dim,
-            top_k=FETCH * self.top_k if self.num_caps else self.top_k,
+            top_k=min(FETCH * top_k, self.num_items) if self.num_caps else top_k,
             num_excluded=MAX_BLOCK_PAIRS,
             num_segments=user_block if self.num_caps else self.num_segments,
         )

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark import columns as c
 from recsys_spark.config import Config
+from recsys_spark.config.secrets import hide
 from recsys_spark.report.facts import (
     BlendPoint,
     CatalogueFact,
@@ -60,8 +61,8 @@ def gather_facts(read: Read, *, config: Config, curve: Curve) -> Facts:
         num_users=read(t.EVENTS).select(c.USER_ID).distinct().count(),
         num_served=lists.select(c.USER_ID).distinct().count(),
         sources=(
-            _source("events", config.events.source.path, read(t.EVENTS), read(t.EVENTS_REJECTED)),
-            _source("items", config.items.source.path, read(t.ITEMS), read(t.ITEMS_REJECTED)),
+            _source("events", hide(config.events.source.path), read(t.EVENTS), read(t.EVENTS_REJECTED)),
+            _source("items", hide(config.items.source.path), read(t.ITEMS), read(t.ITEMS_REJECTED)),
         ),
         timeline=_timeline(read(t.EVENTS), config),
         sequences=_sequences(read(t.SEQUENCES), config.sequences.max_events),
@@ -86,7 +87,7 @@ def _source(name: str, place: str, accepted: DataFrame, rejected: DataFrame) -> 
     A row that was refused for several reasons counts for each of them.
     """
     example = F.concat(
-        F.regexp_extract(c.SOURCE, "[^/]*$", 0), F.lit(", row "), F.format_number(c.OFFSET, 0), F.lit(": "),
+        F.substring_index(c.SOURCE, "/", -1), F.lit(", row "), F.format_number(c.OFFSET, 0), F.lit(": "),
         F.substring(c.RAW, 1, 160),
     )  # fmt: skip
     reasons = (

@@ -104,6 +104,7 @@ ITEM_INDEX: Final = Table(
     key=(c.ITEM_ID,),
     written_by="jobs/ingest_items.py",
     checks={"item_idx is not negative": "item_idx >= 0"},
+    append_only=True,
 )
 
 ITEM_TEXT: Final = Table(
@@ -169,6 +170,7 @@ MODELS: Final = Table(
         Column(c.ALPHA, "double", "scale of the cosine: score = alpha * cosine + offset_b"),
         Column(c.OFFSET_B, "double", "offset that makes exp(score) a share of the catalogue's probability"),
         Column(c.VALIDATION_NDCG, "double", "NDCG@`train.validation_k` on the validation window, whole catalogue"),
+        Column(c.CHECKSUM, "string", "SHA-256 of the model's manifest, which holds those of its files", added=True),
     ),
     key=(c.RUN_ID,),
     written_by="jobs/train.py",
@@ -396,9 +398,11 @@ RUNS: Final = Table(
         Column(c.NOTES, "array<string>", "what a person should know of this run of the stage"),
         Column(c.SECONDS, "double", "wall-clock seconds"),
         Column(c.PEAK_MIB, "bigint", "peak resident memory of the driver's whole process tree, MiB"),
+        Column(c.TABLE_IDS, "map<string,string>", "Delta's id of each table it read or wrote", added=True),
     ),
     key=(c.RUN_ID, c.STAGE, c.FINISHED_AT),
     written_by="every job",
+    append_only=True,
 )
 
 TABLES: Final = (

@@ -15,11 +15,16 @@ _KEY_RULES = ("null key", "repeated key")
 
 @dataclass(frozen=True)
 class Column:
-    """A column's name, its Spark type as SQL text (`array<int>`) and what it means."""
+    """A column's name, its Spark type as SQL text (`array<int>`) and what it means.
+
+    `added` tells of a column that a table of an earlier release lacks: it is null where such a table is read, and the
+    next write adds it to the table. A writer gives it like any other.
+    """
 
     name: str
     sql_type: str
     meaning: str
+    added: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Table:
 
     `slice_by` names the columns whose one value a write replaces (empty: a write replaces the whole table).
     `checks` maps the name of a rule to the SQL condition that every row meets. `changes_by_row` tells of a table that
-    `Store.update` writes: a row that goes is marked in a deletion vector, and its file stays.
+    `Store.update` writes: a row that goes is marked in a deletion vector, and its file stays. `append_only` tells of
+    one whose rows no run can make again.
     """
 
     name: str
@@ -40,10 +46,16 @@ class Table:
     partition_by: tuple[str, ...] = ()
     checks: dict[str, str] = field(default_factory=dict)
     changes_by_row: bool = False
+    append_only: bool = False
 
     @property
     def column_names(self) -> list[str]:
         return [column.name for column in self.columns]
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether a table of an earlier release may lack a column."""
+        return any(column.added for column in self.columns)
 
     @property
     def schema(self) -> StructType:
@@ -74,6 +86,11 @@ class Table:
         if problems:
             raise RecsysError(problems)
         return rows.select(*self.column_names)
+
+    def fill_added(self, rows: DataFrame) -> DataFrame:
+        """The rows of a table that may be of an earlier release, with a null in each column that was added since."""
+        missing = [column for column in self.columns if column.added and column.name not in rows.columns]
+        return rows.withColumns({column.name: F.lit(None).cast(column.sql_type) for column in missing})
 
     def count_faults(self, rows: DataFrame) -> DataFrame:
         """One row of counts: `rows`, then the rows that break each rule of the contract.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pyspark import SparkConf, SparkContext
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from recsys_spark.errors import Problem, RecsysError, problem
@@ -34,8 +36,24 @@ _THRIFT = {
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
     "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
+    # A source's `encoding` may be any that Java knows (windows-1252, …); Spark itself has seven.
+    "spark.sql.legacy.javaCharsets": "true",
 }
-"""What costs time or memory when it is missing; a setting of the user's wins."""
+"""What costs time, memory or a source when it is missing; a setting of the user's wins."""
+
+_LOUD = (
+    "executor.Executor",
+    "scheduler.TaskSetManager",
+    "util.Utils",  # of a task that writes
+    "sql.execution.datasources.FileFormatWriter",
+    "sql.delta.files.DeltaFileFormatWriter",
+    # Where columns are mapped by name, it cannot hand its own filter of deleted rows to Parquet: applied all the same.
+    "sql.delta.DeltaParquetFileFormat",
+)
+"""Loggers of Spark and Delta that say what an exception says too, or that call an error what is none."""
+
+_LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+"""Where everything runs on one machine, nobody else has to reach it."""
 
 
 def build_session(
@@ -51,27 +69,48 @@ def build_session(
     chosen = _settings_as_text(settings)
     results = _settings_of_results(chosen.pop(_EXTENSIONS, submitted.get(_EXTENSIONS, "")))
     _require_unchanged(results, chosen)
-    thrift = {name: value for name, value in _THRIFT.items() if not submitted.contains(name)}
-    for name, value in {**thrift, **chosen, **results}.items():
+    is_local = chosen.get("spark.master", submitted.get("spark.master", "local[*]")).startswith("local")
+    is_reached = bool({*_LOOPBACK} & {*chosen}) or "SPARK_LOCAL_IP" in os.environ
+    own = {**_THRIFT, **(_LOOPBACK if is_local and not is_reached else {})}
+    own = {name: value for name, value in own.items() if not submitted.contains(name)}
+    for name, value in {**own, **chosen, **results}.items():
         builder = builder.config(name, value)
     if SparkContext._jvm is None and "PYSPARK_GATEWAY_PORT" not in os.environ:
         own_jars = {"spark.jars": ",".join(delta_jars)} if delta_jars else {"spark.jars.packages": DELTA_PACKAGE}
         for name, value in own_jars.items():
             builder = builder.config(name, value)
-    if submitted.get("spark.master", "local[*]").startswith("local"):
+        _prepare_environment(is_local=is_local)
+    if is_local:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
-    _quiet_failed_tasks(spark)
+    _quiet_loud_loggers(spark)
+    _quiet_sql_errors()
     _require_delta(spark)
     return spark
 
 
-def _quiet_failed_tasks(spark: SparkSession) -> None:
-    """The driver logs a failed task's Java stack trace twice, before the exception that carries it comes up."""
+def _prepare_environment(*, is_local: bool) -> None:
+    """Of a JVM still to be started: under the locale C it would find no file whose name has a letter beyond ASCII, and
+    its page would be everybody's to read."""
+    if is_local:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    locale = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "C")
+    if locale in ("C", "POSIX"):
+        os.environ["LC_ALL"] = "C.UTF-8"
+
+
+def _quiet_loud_loggers(spark: SparkSession) -> None:
+    """A failed task's Java stack trace is logged up to five times, before the exception that carries it comes up."""
     log4j: Any = spark.sparkContext._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
-    for logger in ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager"):
-        log4j.core.config.Configurator.setLevel(logger, log4j.Level.OFF)
+    for logger in _LOUD:
+        log4j.core.config.Configurator.setLevel(f"org.apache.spark.{logger}", log4j.Level.OFF)
+
+
+def _quiet_sql_errors() -> None:
+    """pyspark prints an SQL error with its Java stack trace, as a line of JSON, before the exception comes up."""
+    for logger in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+        PySparkLogger.getLogger(logger).setLevel(logging.CRITICAL)
 
 
 def _settings_as_text(settings: Mapping[str, str | int | float | bool]) -> dict[str, str]:

@@ -2,98 +2,137 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Final
 
-from pyspark.sql import DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
+from pyspark.sql.types import DataType, StructType
 
 from recsys_spark import columns as c
 from recsys_spark.config import SourceConfig
 from recsys_spark.errors import Problem, RecsysError, did_you_mean, problem
 from recsys_spark.tables.failures import JAVA_ERRORS, cause_of
+from recsys_spark.tables.files import find_files, require_all_read, require_text
+from recsys_spark.tables.formats import (
+    TEXT_OPTIONS,
+    folder_columns,
+    load,
+    own_columns,
+    path_of,
+    quoted,
+    reader_of,
+    require_lines,
+    with_folders,
+)
 
-OURS = "_recsys_"
-"""Begins the names of the columns that reading adds: a source may have a column of any other name."""
-MALFORMED = f"{OURS}malformed"
-"""The text of a row that is no row of its format (a CSV line with a field too many); null for a sound row."""
-FILE = f"{OURS}file"
-BLOCK = f"{OURS}block"
-NUMBER = f"{OURS}number"
-"""FILE, BLOCK (its part that one task read) and NUMBER (of the row, among all) order the rows of a source."""
-
-_TEXT_OPTIONS = {
-    # enforceSchema: Spark compares every file's header with ours, instead of giving its columns other names.
-    "csv": {"quote": '"', "escape": '"', "enforceSchema": "false"},
-    "tsv": {"quote": '"', "escape": '"', "enforceSchema": "false", "sep": "\t"},
-    "jsonl": {"primitivesAsString": "true"},
-}
-_SPARK_FORMAT = {"csv": "csv", "tsv": "csv", "jsonl": "json", "parquet": "parquet", "delta": "delta"}
-_CORRUPT = "_corrupt_record"
-_EXAMPLE = "2000-01-01"
+_EXAMPLE: Final = "2000-01-01"
 
 
 def read_source(spark: SparkSession, source: SourceConfig, section: str, *, can_be_empty: bool = False) -> DataFrame:
-    """Every row of the source with its own columns, plus MALFORMED, FILE, BLOCK and NUMBER.
+    """Every row of the source with its own columns, plus MALFORMED, SWALLOWED, FILE, BLOCK and NUMBER.
 
-    Text formats come as strings: nothing is guessed, nothing is cast. `section` names the place in the configuration
-    for the errors: no such path, no columns, no rows (unless that may be), a header that differs between files.
+    Text formats come as strings: nothing is guessed, nothing is cast. Every file below the path is read, at any depth;
+    folders named as Hive does (day=monday/) give columns too, behind the others, as texts. `section` names the place in
+    the configuration for the errors: no such path, files that would be passed over or are of another kind, no columns,
+    no rows (unless that may be), a header that differs between files.
     """
+    where = f"configuration, {section}.source.path"
+    files = [] if source.format == "delta" else find_files(spark, source.path)
+    if source.format in TEXT_OPTIONS:
+        require_lines(source, section)
+        require_text(spark, files, source, section)
     try:
-        rows = _load(spark, source, section)
-        is_empty = not own_columns(rows) or (not can_be_empty and rows.isEmpty())
+        rows = load(spark, source, where)
+        if files:
+            require_all_read(spark, files, rows, source)
+        whole = with_folders(rows, folder_columns(spark, files, source), where, source)
+        is_empty = not own_columns(whole) or (not can_be_empty and whole.isEmpty())
     except JAVA_ERRORS as error:
-        raise _unreadable(source, f"configuration, {section}.source.path", error) from None
+        raise _unreadable(source, where, error) from None
     if is_empty:
         raise problem(
-            f"configuration, {section}.source.path",
+            where,
             wanted="at least one row",
             found=f"none in {source.path}",
             do="Look whether the delivery is complete.",
         )
-    return rows
-
-
-def own_columns(rows: DataFrame) -> list[str]:
-    """The columns that the source itself has."""
-    return [name for name in rows.columns if not name.startswith(OURS)]
+    return whole
 
 
 def count_rows(spark: SparkSession, source: SourceConfig) -> int:
     """Rows of the source, counted without parsing them: the other side of accepted + rejected = read."""
     try:
-        return _reader(spark, source).options(header="true").load(source.path).count()
+        return reader_of(spark, source).options(header="true").load(path_of(spark, source)).count()
     except JAVA_ERRORS as error:
         raise _unreadable(source, f"source {source.path}", error) from None
 
 
+# --- the mapping and the pattern -------------------------------------------------------------------------------------
+
+
+def find_column(rows: DataFrame, name: str) -> tuple[Column, DataType] | None:
+    """The source's own column of that name, or the field that `user.id` names inside of a struct, and its type."""
+    own = StructType([rows.schema[own] for own in own_columns(rows)])
+    for head, inner in _splits(name, own):
+        found = _find_field(F.col(quoted(head)), own[head].dataType, inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _find_field(column: Column, kind: DataType, name: str) -> tuple[Column, DataType] | None:
+    if not name:
+        return column, kind
+    fields = kind if isinstance(kind, StructType) else StructType()
+    found = (_find_field(column[head], fields[head].dataType, inner) for head, inner in _splits(name, fields))
+    return next((field for field in found if field is not None), None)
+
+
+def _splits(name: str, fields: StructType) -> list[tuple[str, str]]:
+    """A field that the dotted name begins with, and the rest of the name, the longest field first."""
+    steps = name.split(".")
+    heads = [(".".join(steps[:num]), ".".join(steps[num:])) for num in range(len(steps), 0, -1)]
+    return [(head, inner) for head, inner in heads if head in fields.fieldNames()]
+
+
 def require_columns(rows: DataFrame, columns: dict[str, str], section: str) -> None:
     """Raise for every mapped source column that the source does not have, and for ids that are no ids."""
-    found = {field.name: field.dataType.simpleString() for field in rows.schema.fields}
     own = own_columns(rows)
+    found = {name: find_column(rows, name) for name in columns}
     problems = [
         Problem(
             where=f"configuration, {section}.columns",
             wanted=f"source column '{name}'",
             found=f"columns {', '.join(own)}",
-            do=did_you_mean(name, own),
+            do=did_you_mean(name, [*own, *_fields_below(rows, own)]),
         )
         for name in columns
-        if name not in own
+        if found[name] is None
     ]
+    types = {name: column[1].simpleString() for name, column in found.items() if column is not None}
     problems += [
         Problem(
             where=f"configuration, {section}.columns, source column '{name}'",
             wanted="an id: a string or an integer",
-            found=found[name],
+            found=types[name],
             do="Write the ids as strings or 64-bit integers in the source: a rounded id is another id.",
         )
         for name, target in columns.items()
-        if target in (c.USER_ID, c.ITEM_ID, c.EVENT_ID) and name in own and not _is_id(found[name])
+        if target in (c.USER_ID, c.ITEM_ID, c.EVENT_ID) and name in types and not _is_id(types[name])
     ]
     if problems:
         raise RecsysError(problems)
+
+
+def _fields_below(rows: DataFrame, own: Sequence[str]) -> list[str]:
+    """`user.id` and so on: what a mapping may name inside of structs."""
+    structs = {name: rows.schema[name].dataType for name in own}
+    return [f"{name}.{field}" for name, kind in structs.items() if isinstance(kind, StructType) for field in kind.names]
+
+
+def _is_id(sql_type: str) -> bool:
+    return sql_type in ("string", "tinyint", "smallint", "int", "bigint") or sql_type.endswith(",0)")
 
 
 def require_timestamp_format(spark: SparkSession, pattern: str, section: str) -> None:
@@ -110,93 +149,6 @@ def require_timestamp_format(spark: SparkSession, pattern: str, section: str) ->
             found=pattern,
             do=f"{letters}Write for example yyyy-MM-dd HH:mm:ss. Spark says: {str(error).splitlines()[0]}",
         ) from None
-
-
-def list_files(spark: SparkSession, path: str) -> list[str]:
-    """State of the files behind a path, folder or glob: `path, bytes, time of change` each, sorted."""
-    jvm: Any = spark.sparkContext._jvm
-    states: list[str] = []
-    try:
-        place = jvm.org.apache.hadoop.fs.Path(path)
-        file_system = place.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
-        for match in file_system.globStatus(place) or []:
-            files = file_system.listFiles(match.getPath(), True)
-            while files.hasNext():
-                status = files.next()
-                states.append(f"{status.getPath()}, {status.getLen()}, {status.getModificationTime()}")
-    except JAVA_ERRORS as error:
-        raise problem(
-            f"source {path}",
-            wanted="a place that Spark can list",
-            found=cause_of(error),
-            do="Look at the path, at the rights on it, and whether spark-submit brings the connector of its scheme.",
-        ) from None
-    return sorted(states)
-
-
-def _reader(spark: SparkSession, source: SourceConfig) -> DataFrameReader:
-    reader = spark.read.format(_SPARK_FORMAT[source.format])
-    options = {name: str(value) for name, value in source.options.items()}
-    return reader.options(**_TEXT_OPTIONS.get(source.format, {})).options(**options)
-
-
-def _load(spark: SparkSession, source: SourceConfig, section: str) -> DataFrame:
-    if source.format in ("csv", "tsv"):
-        rows = _load_csv(spark, source, section)
-    elif source.format == "jsonl":
-        rows = _load_jsonl(spark, source, section)
-    else:
-        rows = _reader(spark, source).load(source.path).withColumn(MALFORMED, F.lit(None).cast("string"))
-    return rows.withColumns(
-        {
-            FILE: F.col("_metadata.file_path"),
-            BLOCK: F.col("_metadata.file_block_start"),
-            NUMBER: F.monotonically_increasing_id(),
-        }
-    )
-
-
-def _load_csv(spark: SparkSession, source: SourceConfig, section: str) -> DataFrame:
-    """Columns by the first file's header; a name without text (pandas' index) becomes _c0, _c1, … by its place.
-
-    Folders named as Hive does (day=monday/) give columns too, behind the others.
-    """
-    lines = _reader(spark, source).options(header="false").load(source.path)
-    folders = [name for name in lines.columns if not re.fullmatch(r"_c\d+", name)]
-    header = lines.drop(*folders).first()
-    names = [] if header is None else [name or "" for name in header]
-    own = [name.strip() or f"_c{place}" for place, name in enumerate(names)]
-    lower = [name.lower() for name in [*own, *folders]]
-    repeated = sorted({name for name in [*own, *folders] if lower.count(name.lower()) > 1})
-    if repeated:
-        raise problem(
-            f"configuration, {section}.source.path",
-            wanted="a header that names each column once, in small or capital letters",
-            found=f"{', '.join(repeated)} more than once in {source.path}",
-            do="Rename the columns in the source.",
-        )
-    schema = StructType([StructField(name, StringType()) for name in [*names, MALFORMED, *folders]])
-    reader = _reader(spark, source).schema(schema)
-    rows = reader.options(header="true", mode="PERMISSIVE", columnNameOfCorruptRecord=MALFORMED).load(source.path)
-    return rows.toDF(*own, MALFORMED, *folders)
-
-
-def _load_jsonl(spark: SparkSession, source: SourceConfig, section: str) -> DataFrame:
-    guessed = _reader(spark, source).load(source.path).schema
-    own = [field for field in guessed.fields if field.name != _CORRUPT]
-    if not own and _CORRUPT in guessed.fieldNames():
-        raise problem(
-            f"configuration, {section}.source.path",
-            wanted="a JSON object on each line",
-            found=f"not one in {source.path}",
-            do="Write each row on a line of its own, without a list around them.",
-        )
-    reader = _reader(spark, source).schema(StructType([*own, StructField(MALFORMED, StringType())]))
-    return reader.options(mode="PERMISSIVE", columnNameOfCorruptRecord=MALFORMED).load(source.path)
-
-
-def _is_id(sql_type: str) -> bool:
-    return sql_type in ("string", "tinyint", "smallint", "int", "bigint") or sql_type.endswith(",0)")
 
 
 def _unreadable(source: SourceConfig, where: str, error: Exception) -> RecsysError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from delta.tables import DeltaTable
 from pyspark import StorageLevel
@@ -13,20 +13,20 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from recsys_spark.errors import problem
+from recsys_spark.errors import RecsysError, problem
+from recsys_spark.tables.commits import Basis, Commit, Conflict, conflicts, require_unchanged, write_rows
 from recsys_spark.tables.contract import Table
-from recsys_spark.tables.failures import cause_of, explain_bad_input
+from recsys_spark.tables.delta_log import DamagedCommit, State, lost_files, read_state
+from recsys_spark.tables.failures import JAVA_ERRORS, cause_of, damaged_log, explain_bad_input, is_damaged_log
+from recsys_spark.tables.hadoop import open_place, write_text
 
 _IS_GONE = "_recsys_is_gone"
 """Marks the rows of a merge's source whose key is to leave the table."""
 
+_FEW_BYTES: Final = 2**20
 
-@dataclass(frozen=True)
-class Commit:
-    """What one write left behind."""
-
-    version: int
-    rows: int
+_ATTEMPTS: Final = 5
+"""Times that a write is tried again after another job's came first."""
 
 
 def first_row(rows: DataFrame) -> Row:
@@ -48,9 +48,10 @@ class Store:
 
     def require_writable(self) -> None:
         """Raise when no table could be written here; a job finds out at its start, not at its end."""
+        probe = f"{self.root}/_writable_{uuid.uuid4().hex}"  # of its own: two jobs may start at the same moment
         try:
-            self.write_text("_writable", "")
-            file_system, path = self._file_system("_writable")
+            write_text(self._spark, probe, "")
+            file_system, path = open_place(self._spark, probe)
             file_system.delete(path, False)
         except Exception as error:
             raise problem(
@@ -60,13 +61,17 @@ class Store:
                 do="Set `warehouse` to a folder or URI you may write to.",
             ) from None
 
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def state(self, table: Table) -> State | None:
+        """Which table it is and its newest version, or None when it does not exist; a few milliseconds."""
+        with self._sound_log(table):
+            return read_state(self._spark, self.path(table))
+
     def version(self, table: Table) -> int | None:
         """The newest version, or None when the table does not exist."""
-        try:
-            history = DeltaTable.forPath(self._spark, self.path(table)).history(1)
-        except AnalysisException:
-            return None
-        return int(first_row(history.select("version"))[0])
+        state = self.state(table)
+        return None if state is None else state.version
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's rows at `version` (None: the newest), with its contract's columns and types checked."""
@@ -74,7 +79,8 @@ class Store:
         if version is not None:
             reader = reader.option("versionAsOf", version)
         try:
-            rows = reader.load(self.path(table))
+            with self._sound_log(table):
+                rows = reader.load(self.path(table))
         except AnalysisException as error:
             newest = self.version(table)
             is_there = f"its versions end at {newest}" if newest is not None else "none"
@@ -84,86 +90,158 @@ class Store:
                 found=is_there,
                 do=f"Run {table.written_by} with the same `warehouse` first.",
             ) from error
+        rows = table.fill_added(rows)
         return table.select(rows, do=f"Another release wrote {self.path(table)}: remove it, run {table.written_by}.")
 
     def read_or_empty(self, table: Table) -> DataFrame:
         """The newest rows, or no rows before the first write."""
-        return self._spark.createDataFrame([], table.schema) if self.version(table) is None else self.read(table)
+        return self.read_at(table, self.state(table))
 
-    def replace(self, table: Table, rows: DataFrame, slice_values: Mapping[str, str]) -> Commit:
+    def read_at(self, table: Table, state: State | None) -> DataFrame:
+        """The rows at a state; no rows where there was no table."""
+        if state is None:
+            return self._spark.createDataFrame([], table.schema)
+        return self.read(table, state.version)
+
+    def lost_files(self, table: Table, version: int) -> list[str]:
+        """Files of the slice that was written last, up to `version`, that are gone or have another size."""
+        with self._sound_log(table):
+            return lost_files(self._spark, self.path(table), version)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def replace(
+        self, table: Table, rows: DataFrame, slice_values: Mapping[str, str], *, basis: Basis | None = None
+    ) -> Commit:
         """Replace the slice named by `slice_values` (all of a table without slices) in one commit.
 
-        The rows are checked against the contract first; a broken rule raises and leaves the old slice.
+        The rows are checked against the contract first; a broken rule raises and leaves the old slice. No rows where
+        there were none make no commit. What another job writes at the same moment stands beside it, or before it where
+        both replace the same slice; with a `basis`, whatever was written since is an error.
         """
         for name in table.slice_by:
             rows = rows.withColumn(name, F.lit(slice_values[name]))
-        is_there = self.version(table) is not None
-        if is_there:
+        state = self.state(table)
+        if state is not None:
             self.read(table)  # raises when its columns are not the contract's
+        options = {"replaceWhere": _condition(table, slice_values)} if table.slice_by else {}
         with self._checked(table, rows) as (sound, count):
-            writer = sound.write.format("delta").mode("overwrite").partitionBy(*table.partition_by)
-            if table.changes_by_row:
-                writer = writer.option("delta.enableDeletionVectors", "true")
-            if table.slice_by and is_there:
-                writer = writer.option("replaceWhere", _condition(table, slice_values))
-            try:
-                writer.save(self.path(table))
-            except AnalysisException as error:  # the columns are those of the contract
-                raise problem(
-                    f"table {table.name}",
-                    wanted=f"partitions by {', '.join(table.partition_by) or 'nothing'}",
-                    found=cause_of(error),
-                    do=f"Another release wrote {self.path(table)}: remove it, run {table.written_by}.",
-                ) from error
-        return self._newest_commit(table, count)
+            if not count and state is not None and self._is_empty(table, slice_values):
+                return Commit(state, 0)
+            for _ in range(_ATTEMPTS):
+                try:
+                    return Commit(self._write(table, sound, "overwrite", options, basis), count)
+                except Conflict:
+                    if basis is not None:
+                        break
+        raise self._meanwhile(table)
 
-    def update(self, table: Table, changed: DataFrame, gone: DataFrame, slice_values: Mapping[str, str]) -> Commit:
+    def update(
+        self,
+        table: Table,
+        changed: DataFrame,
+        gone: DataFrame,
+        slice_values: Mapping[str, str],
+        *,
+        basis: Basis | None = None,
+    ) -> Commit:
         """Change single rows of one slice in one commit: the others stay as they are, and so do files without a change.
 
         `changed` has rows of new keys and rows that take the place of those of their key, `gone` the rest of the key
         (without the slice's columns) of rows that leave. The commit counts the rows of `changed`. Nothing to change
-        makes no commit: whoever reads the table has nothing new to read.
+        makes no commit: whoever reads the table has nothing new to read. What another job changed in the slice since
+        the `basis`, or at the same moment, is an error.
         """
         for name in table.slice_by:
             changed = changed.withColumn(name, F.lit(slice_values[name]))
-        self.read(table)  # raises when its columns are not the contract's
+        self.read(table)  # raises when it is not there, and when its columns are not the contract's
         match = " AND ".join(f"old.{name} = new.{name}" for name in table.key if name not in table.slice_by)
         values: dict[str, str | Column] = {name: f"new.{name}" for name in table.column_names}
         with self._checked(table, changed) as (sound, count):
             any_gone = not gone.isEmpty()
             if not count and not any_gone:
-                return self._newest_commit(table, count)
+                return Commit(self._newest(table), 0)
             source = _with_gone(sound, gone) if any_gone else sound
             merge = (
                 DeltaTable.forPath(self._spark, self.path(table))
                 .alias("old")
                 .merge(source.alias("new"), f"{_condition(table, slice_values, of='old.')} AND {match}")
             )
+            if table.has_grown:
+                merge = merge.withSchemaEvolution()
             if any_gone:
                 merge = merge.whenMatchedDelete(f"new.{_IS_GONE}")
             # A clause that deletes or has a condition makes Delta read and shuffle the slice's rows whole: 11 us each.
-            (
-                merge.whenMatchedUpdate(set=values)
-                .whenNotMatchedInsert(f"NOT new.{_IS_GONE}" if any_gone else "true", values=values)
-                .execute()
+            merge = merge.whenMatchedUpdate(set=values).whenNotMatchedInsert(
+                f"NOT new.{_IS_GONE}" if any_gone else "true", values=values
             )
-        return self._newest_commit(table, count)
+            try:
+                if basis is not None:
+                    require_unchanged(self._spark, self.path(table), basis)
+                with conflicts():
+                    merge.execute()
+            except Conflict:
+                raise self._meanwhile(table) from None
+            return Commit(self._newest(table), count)
 
     def append(self, table: Table, rows: DataFrame) -> Commit:
-        """Add rows that the table does not have yet, in one commit."""
+        """Add rows that the table does not have yet, in one commit, whatever others add at the same moment."""
         with self._checked(table, rows) as (sound, count):
-            sound.write.format("delta").mode("append").partitionBy(*table.partition_by).save(self.path(table))
-        return self._newest_commit(table, count)
+            for _ in range(_ATTEMPTS):
+                try:
+                    return Commit(self._write(table, sound, "append"), count)
+                except Conflict:  # of a table that both were about to make: it is there now
+                    continue
+        raise self._meanwhile(table)
+
+    def extend(self, table: Table, new_rows: Callable[[DataFrame], DataFrame]) -> Commit:
+        """Append what `new_rows` makes of the table's rows (none before the first write), in one commit.
+
+        Where another job wrote to the table meanwhile they are made anew, of what it left: no row is ever made of an
+        older version than the one that it is added to. No new rows make no commit.
+        """
+        for _ in range(_ATTEMPTS):
+            basis = Basis(self.state(table))
+            with self._checked(table, new_rows(self.read_at(table, basis.state))) as (sound, count):
+                if not count and basis.state is not None:
+                    return Commit(basis.state, 0)
+                try:
+                    return Commit(self._write(table, sound, "append", basis=basis), count)
+                except Conflict:
+                    continue
+        raise self._meanwhile(table)
 
     def write_text(self, name: str, text: str) -> str:
         """Write a small file (a report, a summary) beside the tables; returns its place."""
-        file_system, path = self._file_system(name)
-        stream = file_system.create(path, True)
-        try:
-            stream.write(bytearray(text.encode("utf-8")))
-        finally:
-            stream.close()
+        write_text(self._spark, f"{self.root}/{name}", text)
         return f"{self.root}/{name}"
+
+    def _write(
+        self,
+        table: Table,
+        sound: DataFrame,
+        mode: str,
+        options: Mapping[str, str] | None = None,
+        basis: Basis | None = None,
+    ) -> State:
+        options = dict(options or {})
+        if table.changes_by_row:
+            options["delta.enableDeletionVectors"] = "true"
+        if table.has_grown:
+            options["mergeSchema"] = "true"
+        try:
+            with self._sound_log(table):
+                return write_rows(
+                    self._spark, self.path(table), sound,
+                    mode=mode, partition_by=table.partition_by, options=options, basis=basis,
+                )  # fmt: skip
+        except AnalysisException as error:  # the columns are those of the contract
+            raise problem(
+                f"table {table.name}",
+                wanted=f"partitions by {', '.join(table.partition_by) or 'nothing'}",
+                found=cause_of(error),
+                do=f"Another release wrote {self.path(table)}: remove it, run {table.written_by}.",
+            ) from error
 
     @contextmanager
     def _checked(self, table: Table, rows: DataFrame) -> Iterator[tuple[DataFrame, int]]:
@@ -173,27 +251,51 @@ class Store:
         the stage keeps already.
         """
         chosen = table.select(rows)
-        is_kept = _selects_kept_rows(chosen)
+        relation = _kept_relation(chosen)
+        is_kept = relation is not None
         kept = chosen if is_kept else chosen.persist(StorageLevel.MEMORY_AND_DISK)
         try:
-            with explain_bad_input(f"table {table.name}"):
-                faults = first_row(table.count_faults(kept)).asDict()
+            with explain_bad_input(f"table {table.name}", self.root):
+                few = kept.coalesce(1) if is_kept and _holds_few(relation) else kept
+                faults = first_row(table.count_faults(few)).asDict()
                 table.require_sound(faults)
                 yield kept, faults["rows"]
         finally:
             if not is_kept:
                 kept.unpersist()
 
-    def _file_system(self, name: str) -> tuple[Any, Any]:
-        """Hadoop's file system of the warehouse and the path of a file in it: py4j objects, which have no types."""
-        jvm: Any = self._spark.sparkContext._jvm
-        path = jvm.org.apache.hadoop.fs.Path(f"{self.root}/{name}")
-        return path.getFileSystem(self._spark.sparkContext._jsc.hadoopConfiguration()), path
+    @contextmanager
+    def _sound_log(self, table: Table) -> Iterator[None]:
+        """A log that cannot be read is an error that names the table and the way out."""
+        try:
+            yield
+        except DamagedCommit as error:
+            raise damaged_log(table, self.path(table), error) from error
+        except JAVA_ERRORS as error:
+            if is_damaged_log(error):
+                raise damaged_log(table, self.path(table), error) from error
+            raise
 
-    def _newest_commit(self, table: Table, rows: int) -> Commit:
-        version = self.version(table)
-        assert version is not None
-        return Commit(version=version, rows=rows)
+    def _is_empty(self, table: Table, slice_values: Mapping[str, str]) -> bool:
+        """Whether the slice has no rows; one that cannot be read is not empty."""
+        rows = self.read(table)
+        try:
+            return (rows.where(_condition(table, slice_values)) if table.slice_by else rows).isEmpty()
+        except JAVA_ERRORS:
+            return False
+
+    def _newest(self, table: Table) -> State:
+        state = self.state(table)
+        assert state is not None
+        return state
+
+    def _meanwhile(self, table: Table) -> RecsysError:
+        return problem(
+            f"table {table.name}",
+            wanted="no other job that writes the same rows at the same moment",
+            found=f"one that wrote to {self.path(table)} first",
+            do="Run the job again: it starts from what the other one left.",
+        )
 
 
 def _with_gone(changed: DataFrame, gone: DataFrame) -> DataFrame:
@@ -202,12 +304,21 @@ def _with_gone(changed: DataFrame, gone: DataFrame) -> DataFrame:
     )
 
 
-def _selects_kept_rows(rows: DataFrame) -> bool:
-    """Whether the rows are columns and rows of a kept frame: as cheap to compute twice as to keep a second time."""
+def _kept_relation(rows: DataFrame) -> Any:
+    """The kept frame, or the rows of the driver's own, that the rows are columns and rows of (a Spark plan), or None.
+
+    Such rows are as cheap to compute twice as to keep a second time.
+    """
     plan: Any = rows._jdf.queryExecution().optimizedPlan()
-    while plan.nodeName() in ("Project", "Filter"):
+    while plan.nodeName() in ("Project", "Filter", "Repartition"):
         plan = plan.child()
-    return bool(plan.nodeName() == "InMemoryRelation")
+    return plan if plan.nodeName() in ("InMemoryRelation", "LogicalRDD") else None
+
+
+def _holds_few(relation: Any) -> bool:
+    """Whether a kept frame is computed already and small: in one partition, its check is one Spark job and not four."""
+    is_computed = relation.nodeName() == "InMemoryRelation" and relation.cacheBuilder().isCachedColumnBuffersLoaded()
+    return bool(is_computed and int(relation.stats().sizeInBytes()) < _FEW_BYTES)
 
 
 def _condition(table: Table, slice_values: Mapping[str, str], of: str = "") -> str:

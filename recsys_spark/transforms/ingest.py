@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import DataType
 
 from recsys_spark import columns as c
-from recsys_spark.tables.source import BLOCK, FILE, NUMBER, own_columns
+from recsys_spark.tables.formats import BLOCK, FILE, MALFORMED, NUMBER, OURS, SWALLOWED, own_columns, quoted
+from recsys_spark.tables.source import find_column
+from recsys_spark.transforms.values import (
+    FIRST_MOMENT,
+    LAST_MOMENT,
+    Notation,
+    is_float_id,
+    is_undecoded,
+    moment,
+    number,
+    trim_text,
+    without_missing,
+)
 
-_EVENT_TEXTS = (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.CONTEXT)
-_ITEM_TEXTS = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.BRAND, c.CATEGORY)
-_ATTRIBUTE = "attributes."
-_READ_FROM_TEXT = (c.TS, c.VALUE, c.PRICE, c.AVAILABLE_FROM, c.AVAILABLE_TO)
-_MOMENT_TYPES = ("timestamp", "timestamp_ntz", "date")
-_BLANKS = " \t\r\n\u00a0\ufeff"
-_NUMBER = r"^[+-]?(\d{1,200}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
-_KNOWN = f"{c.EVENT_ID} is known: "
-_FIRST_MOMENT, _LAST_MOMENT = "0001-01-02", "9999-12-30"
-"""What Python's datetime can hold in any zone; seconds read as milliseconds land far behind it."""
+REFUSE: Final = "refuse"
+COUNT: Final = "count"
+KEEP: Final = "keep"
+"""What becomes of repeated events (`events.repeats`)."""
+
+KEPT_OUT: Final = f"{OURS}kept_out"
+"""The row filter that is not true for the row, the first by name; null for a row to read."""
+_HAS_UNDECODED: Final = f"{OURS}undecoded"
+_HAS_FLOAT_ID: Final = f"{OURS}float_id"
+_TOLD_OF_ROWS: Final = (KEPT_OUT, SWALLOWED, _HAS_UNDECODED, _HAS_FLOAT_ID)
+"""Columns of parsed rows that no table has: what a run tells of a delivery."""
+
+_EVENT_TEXTS: Final = (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.CONTEXT)
+_ITEM_TEXTS: Final = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.BRAND, c.CATEGORY)
+_ATTRIBUTE: Final = "attributes."
+_READ_FROM_TEXT: Final = (c.TS, c.VALUE, c.PRICE, c.AVAILABLE_FROM, c.AVAILABLE_TO)
+_MOMENT_TYPES: Final = ("timestamp", "timestamp_ntz", "date")
+_KNOWN: Final = f"{c.EVENT_ID} is known: "
+_COUNTED: Final = f"{c.EVENT_ID} is repeated and counted"
 
 
 @dataclass(frozen=True)
@@ -31,59 +56,77 @@ class _Fault:
     reason: Column
 
 
-def parse_events(
-    raw: DataFrame, *, columns: Mapping[str, str], event_type: str | None, timestamp: tuple[str, str], malformed: str
-) -> DataFrame:
-    """EVENTS columns (but batch) plus source, offset, raw and reasons (empty for a row to accept).
+def name_kept_out(raw: DataFrame, where: Mapping[str, str]) -> DataFrame:
+    """`raw` with KEPT_OUT by `where`: name -> SQL over the source's own columns; false and null keep a row out.
 
-    `raw` is from `read_source`. `columns` maps source to platform columns, `timestamp` is (pattern, zone). Without an
-    event_id of its own a row gets the first 128 bits of SHA-256 of all its fields, so an exact repeat is a repeated
-    event.
+    Malformed rows stay, to be refused: their columns may be in the wrong places.
     """
-    told = _tell(raw, columns, (*_EVENT_TEXTS, c.EVENT_ID, c.TS, c.VALUE), malformed)
+    names = [F.when(~F.coalesce(F.expr(sql), F.lit(False)), F.lit(name)) for name, sql in sorted(where.items())]
+    first = F.coalesce(*names) if names else F.lit(None).cast("string")
+    return raw.withColumn(KEPT_OUT, F.when(F.col(MALFORMED).isNull(), first))
+
+
+def parse_events(
+    raw: DataFrame, *, columns: Mapping[str, str], event_type: str | None, notation: Notation, repeats: str = REFUSE
+) -> DataFrame:
+    """EVENTS columns (but batch) plus source, offset, raw and reasons (empty for a row to accept), and what a run tells
+    of rows.
+
+    `raw` is from `read_source` and `name_kept_out`. `columns` maps source to platform columns. Without an event_id of
+    its own an event gets the first 160 bits of SHA-256 of what was read of it (user, item, type, moment, value,
+    context): other columns, their order and the format change no id. Of several sound rows with one id `repeats` says
+    what the others are: refused, refused and counted (no fault), or kept, with ids that the same rows get again.
+    """
+    told = _tell(raw, columns, (*_EVENT_TEXTS, c.EVENT_ID, c.TS, c.VALUE), notation)
     if event_type is not None:
         told = told.withColumn(c.EVENT_TYPE, F.lit(event_type))
-    typed = told.transform(_read_moments, (c.TS,), timestamp).withColumn(c.VALUE, _number(_told(c.VALUE)))
+    typed = told.transform(_read_moments, (c.TS,), notation).withColumn(c.VALUE, number(_told(c.VALUE), notation))
     faults = [
         *[_missing(name) for name in (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE)],
-        _unread(c.TS, f"the pattern is {timestamp[0]}"),
+        *[_undecoded(name) for name in (c.USER_ID, c.ITEM_ID, c.EVENT_ID, c.EVENT_TYPE)],
+        _unread(c.TS, f"the pattern is {notation.pattern}"),
         _Fault(_told(c.TS).isNull(), F.lit(f"{c.TS} is missing")),
-        _unread(c.VALUE, "it is no number"),
+        _unread(c.VALUE, notation.no_number),
     ]
-    row_hash = F.substring(F.sha2(c.RAW, 256), 1, 32)
     parsed = typed.select(
         c.SOURCE,
         BLOCK,
         c.OFFSET,
-        F.coalesce(c.EVENT_ID, row_hash).alias(c.EVENT_ID),
+        F.coalesce(c.EVENT_ID, _identity()).alias(c.EVENT_ID),
         *_EVENT_TEXTS,
         c.TS,
         c.VALUE,
         _reasons(faults),
         c.RAW,
+        *_TOLD_OF_ROWS,
     )
-    return parsed.transform(_refuse_repeats, key=c.EVENT_ID)
+    return _settle_repeats(parsed, c.EVENT_ID, repeats)
 
 
-def parse_items(raw: DataFrame, *, columns: Mapping[str, str], timestamp: tuple[str, str], malformed: str) -> DataFrame:
-    """ITEMS columns plus source, offset, raw and reasons (empty for a row to accept)."""
+def parse_items(raw: DataFrame, *, columns: Mapping[str, str], notation: Notation) -> DataFrame:
+    """ITEMS columns plus source, offset, raw and reasons (empty for a row to accept), and what a run tells of rows."""
     moments = (c.AVAILABLE_FROM, c.AVAILABLE_TO)
-    told = _tell(raw, columns, (*_ITEM_TEXTS, c.PRICE, *moments), malformed)
-    typed = told.transform(_read_moments, moments, timestamp).withColumn(c.PRICE, _number(_told(c.PRICE)))
+    told = _tell(raw, columns, (*_ITEM_TEXTS, c.PRICE, *moments), notation)
+    typed = told.transform(_read_moments, moments, notation).withColumn(c.PRICE, number(_told(c.PRICE), notation))
     faults = [
         _missing(c.ITEM_ID),
-        _unread(c.PRICE, "it is no number"),
-        *[_unread(name, f"the pattern is {timestamp[0]}") for name in moments],
+        _undecoded(c.ITEM_ID),
+        _unread(c.PRICE, notation.no_number),
+        *[_unread(name, f"the pattern is {notation.pattern}") for name in moments],
     ]
     parsed = typed.select(
-        c.SOURCE, BLOCK, c.OFFSET, *_ITEM_TEXTS, c.PRICE, c.ATTRIBUTES, *moments, _reasons(faults), c.RAW
+        c.SOURCE,
+        BLOCK,
+        c.OFFSET,
+        *_ITEM_TEXTS,
+        c.PRICE,
+        c.ATTRIBUTES,
+        *moments,
+        _reasons(faults),
+        c.RAW,
+        *_TOLD_OF_ROWS,
     )
-    return parsed.transform(_refuse_repeats, key=c.ITEM_ID)
-
-
-def faulty(parsed: DataFrame) -> DataFrame:
-    """The rows to refuse that are no mere repetition of an earlier delivery: what says that a source is broken."""
-    return rejected(parsed).where(~F.exists(c.REASONS, lambda reason: reason.startswith(_KNOWN)))
+    return _settle_repeats(parsed, c.ITEM_ID, REFUSE)
 
 
 def forget_accepted_raw(parsed: DataFrame) -> DataFrame:
@@ -92,14 +135,44 @@ def forget_accepted_raw(parsed: DataFrame) -> DataFrame:
 
 
 def accepted(parsed: DataFrame) -> DataFrame:
-    """The rows without a reason to refuse them."""
-    return parsed.where(F.size(c.REASONS) == 0)
+    """The rows that no filter keeps out, without a reason to refuse them."""
+    return parsed.where(F.col(KEPT_OUT).isNull() & (F.size(c.REASONS) == 0))
 
 
 def rejected(parsed: DataFrame) -> DataFrame:
-    """The rows with a reason, as the …_REJECTED tables hold them (but batch)."""
+    """The rows that no filter keeps out, with a reason, as the …_REJECTED tables hold them (but batch)."""
     return parsed.where(F.size(c.REASONS) > 0).select(
         c.SOURCE, c.OFFSET, c.RAW, c.REASONS, F.current_timestamp().alias(c.REJECTED_AT)
+    )
+
+
+def faulty(parsed: DataFrame) -> DataFrame:
+    """The rows to refuse that are no mere repetition: what says that a source is broken."""
+    return rejected(parsed).where(~F.exists(c.REASONS, _is_no_fault))
+
+
+def _is_no_fault(reason: Column) -> Column:
+    return reason.startswith(_KNOWN) | reason.startswith(_COUNTED)
+
+
+def count_outcomes(parsed: DataFrame, where: Mapping[str, str]) -> DataFrame:
+    """One row of counts: faulty, known (brought by another delivery), counted (repeats), undecoded (rows to accept with
+    texts that could not be decoded), float_ids (rows to accept whose ids end in .0), swallowed (lines inside of refused
+    rows that look like rows), and `kept_out`, a map from the filters of `where` to the rows that each keeps out.
+    """
+    is_refused = F.size(c.REASONS) > 0
+    is_accepted = F.col(KEPT_OUT).isNull() & ~is_refused
+    kept_out = [
+        part for name in sorted(where) for part in (F.lit(name), F.count_if(F.col(KEPT_OUT).eqNullSafe(F.lit(name))))
+    ]
+    return parsed.agg(
+        F.count_if(is_refused & ~F.exists(c.REASONS, _is_no_fault)).alias("faulty"),
+        F.count_if(F.exists(c.REASONS, lambda reason: reason.startswith(_KNOWN))).alias("known"),
+        F.count_if(F.exists(c.REASONS, lambda reason: reason.startswith(_COUNTED))).alias("counted"),
+        F.count_if(is_accepted & F.col(_HAS_UNDECODED)).alias("undecoded"),
+        F.count_if(is_accepted & F.col(_HAS_FLOAT_ID)).alias("float_ids"),
+        F.coalesce(F.sum(F.when(is_refused, F.col(SWALLOWED))), F.lit(0)).alias("swallowed"),
+        F.create_map(*kept_out).cast("map<string,bigint>").alias("kept_out"),
     )
 
 
@@ -107,89 +180,87 @@ def refuse_known(parsed: DataFrame, events: DataFrame, *, batch: str) -> DataFra
     """`parsed` with a reason for each sound event that another delivery than `batch` brought: EVENTS has it once."""
     other = "other_batch"
     known = events.where(F.col(c.BATCH) != batch).groupBy(c.EVENT_ID).agg(F.min(c.BATCH).alias(other))
-    is_known = (F.size(c.REASONS) == 0) & F.col(other).isNotNull()
+    is_known = (F.size(c.REASONS) == 0) & F.col(KEPT_OUT).isNull() & F.col(other).isNotNull()
     reason = F.concat(F.lit(_KNOWN), F.lit("batch '"), F.col(other), F.lit("' brought it"))
     reasons = F.when(is_known, F.array(reason)).otherwise(F.col(c.REASONS))
     return parsed.join(known, on=[c.EVENT_ID], how="left").withColumn(c.REASONS, reasons).drop(other)
 
 
-def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], malformed: str) -> DataFrame:
+# --- what a row says -------------------------------------------------------------------------------------------------
+
+
+def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], notation: Notation) -> DataFrame:
     """Where each row comes from, all it says (JSON, or its line when it is malformed), and the texts of `targets`.
 
     What has to be read from its text (a number, a moment) is called told_…; a moment of the source's own type stays
     beside it as given_…. One step for the texts and one for what is read from them: in a single step Spark would trim
     and parse each text as often as it is named.
     """
-    given = {target: F.col(f"`{name}`") for name, target in columns.items()}
-    types = {target: raw.schema[name].dataType.simpleString() for name, target in columns.items()}
-    whole = F.to_json(F.struct(*[F.col(f"`{name}`") for name in own_columns(raw)]))
-    texts = {name: trim_text(given[name]) if name in given else F.lit(None).cast("string") for name in targets}
+    found = {target: _require_column(raw, name) for name, target in columns.items()}
+    given = {target: column for target, (column, _) in found.items()}
+    whole = F.to_json(F.struct(*[F.col(quoted(name)) for name in own_columns(raw)]))
+
+    def text(name: str) -> Column:
+        return without_missing(trim_text(given[name]), notation) if name in given else F.lit(None).cast("string")
+
+    told = {f"told_{name}" if name in _READ_FROM_TEXT else name: text(name) for name in targets}
     return raw.select(
         F.col(FILE).alias(c.SOURCE),
         F.col(BLOCK),
         F.col(NUMBER).alias(c.OFFSET),
-        F.col(malformed).isNotNull().alias("is_malformed"),
-        F.coalesce(F.col(malformed), whole).alias(c.RAW),
-        _attributes(given).alias(c.ATTRIBUTES),
-        *[text.alias(f"told_{name}" if name in _READ_FROM_TEXT else name) for name, text in texts.items()],
-        *[given[name].alias(f"given_{name}") for name in targets if types.get(name) in _MOMENT_TYPES],
+        F.col(MALFORMED).isNotNull().alias("is_malformed"),
+        F.coalesce(F.col(MALFORMED), whole).alias(c.RAW),
+        F.col(SWALLOWED),
+        F.col(KEPT_OUT),
+        _attributes(given, notation).alias(c.ATTRIBUTES),
+        *[value.alias(name) for name, value in told.items()],
+        *[
+            given[name].alias(f"given_{name}")
+            for name in targets
+            if name in found and found[name][1].simpleString() in _MOMENT_TYPES
+        ],
+    ).withColumns(
+        {
+            _HAS_UNDECODED: _any(is_undecoded(F.col(name)) for name in told),
+            _HAS_FLOAT_ID: _any(is_float_id(F.col(name)) for name in (c.USER_ID, c.ITEM_ID) if name in told),
+        }
     )
 
 
-def trim_text(given: Column) -> Column:
-    """The text without blanks around it; an empty one is null."""
-    return F.nullif(F.btrim(given.cast("string"), F.lit(_BLANKS)), F.lit(""))
+def _require_column(raw: DataFrame, name: str) -> tuple[Column, DataType]:
+    found = find_column(raw, name)
+    assert found is not None, f"require_columns comes first: no {name}"
+    return found
 
 
 def _told(name: str) -> Column:
     return F.col(f"told_{name}")
 
 
-def _number(told: Column) -> Column:
-    """A finite number in digits; null for anything else (Spark would read NaN, 12d and 0x1p3 as well)."""
-    return F.when(told.rlike(_NUMBER), told.try_cast("double"))
-
-
-def _read_moments(told: DataFrame, names: Sequence[str], timestamp: tuple[str, str]) -> DataFrame:
+def _read_moments(told: DataFrame, names: Sequence[str], notation: Notation) -> DataFrame:
     """Adds the instants in UTC; null where the text does not follow the pattern or no calendar has the moment."""
     for name in names:
-        told = told.withColumn(name, _moment(told, name, timestamp))
+        told = told.withColumn(name, _moment(told, name, notation))
     is_plausible = {
-        name: F.col(name).between(F.lit(_FIRST_MOMENT).cast("timestamp"), F.lit(_LAST_MOMENT).cast("timestamp"))
+        name: F.col(name).between(F.lit(FIRST_MOMENT).cast("timestamp"), F.lit(LAST_MOMENT).cast("timestamp"))
         for name in names
     }
     return told.withColumns({name: F.when(is_plausible[name], F.col(name)) for name in names})
 
 
-def _moment(told: DataFrame, name: str, timestamp: tuple[str, str]) -> Column:
-    pattern, zone = timestamp
+def _moment(told: DataFrame, name: str, notation: Notation) -> Column:
     kind = dict(told.dtypes).get(f"given_{name}")
     if kind == "timestamp":
         return F.col(f"given_{name}")
     if kind is not None:
-        return F.to_utc_timestamp(F.col(f"given_{name}").cast("timestamp"), zone)
-    if pattern in ("epoch_seconds", "epoch_millis"):
-        return F.timestamp_seconds(_exact_seconds(_told(name), is_millis=pattern == "epoch_millis"))
-    local = F.try_to_timestamp(_told(name), F.lit(pattern))
-    return local if _names_a_zone(pattern) else F.to_utc_timestamp(local, zone)
+        return F.to_utc_timestamp(F.col(f"given_{name}").cast("timestamp"), notation.zone)
+    return moment(_told(name), notation)
 
 
-def _exact_seconds(told: Column, *, is_millis: bool) -> Column:
-    """Seconds to the microsecond, up to twelve digits of them; a double has not every thousandth of a second."""
-    number = F.when(told.rlike(_NUMBER), told.try_cast("decimal(21,6)" if is_millis else "decimal(18,6)"))
-    return (number / (1000 if is_millis else 1)).cast("decimal(18,6)")
-
-
-def _names_a_zone(pattern: str) -> bool:
-    """Whether the timestamps themselves say their zone; text in quotes is no pattern letter."""
-    outside_quotes = "".join(pattern.split("'")[::2])
-    return any(letter in outside_quotes for letter in "VzOXxZ")
-
-
-def _attributes(given: Mapping[str, Column]) -> Column:
+def _attributes(given: Mapping[str, Column], notation: Notation) -> Column:
     """Map of the mapped attributes that have a value."""
     named = {
-        target.removeprefix(_ATTRIBUTE): trim_text(source)
+        target.removeprefix(_ATTRIBUTE): without_missing(trim_text(source), notation)
         for target, source in given.items()
         if target.startswith(_ATTRIBUTE)
     }
@@ -198,8 +269,22 @@ def _attributes(given: Mapping[str, Column]) -> Column:
     return F.map_filter(whole, lambda _name, value: value.isNotNull())
 
 
+def _identity() -> Column:
+    read = (F.unix_micros(c.TS).alias(c.TS), F.col(c.VALUE), *map(F.col, _EVENT_TEXTS))
+    return F.substring(F.sha2(F.to_json(F.struct(*read)), 256), 1, 40)
+
+
+# --- why a row cannot be one -----------------------------------------------------------------------------------------
+
+
 def _missing(name: str) -> _Fault:
     return _Fault(F.col(name).isNull(), F.lit(f"{name} is missing"))
+
+
+def _undecoded(name: str) -> _Fault:
+    """Two ids may differ in nothing but the bytes that were lost."""
+    why = "cannot be decoded (source.options: {encoding: …} names the encoding, as iso-8859-1 or windows-1252)"
+    return _Fault(is_undecoded(F.col(name)), F.concat(F.lit(f"{name} {why}: '"), F.col(name), F.lit("'")))
 
 
 def _unread(name: str, why: str) -> _Fault:
@@ -211,23 +296,39 @@ def _unread(name: str, why: str) -> _Fault:
 def _reasons(faults: Sequence[_Fault]) -> Column:
     """The reasons of the faults that are there. (Spark interprets `array_compact` row by row; `concat` it compiles.)"""
     malformed = _Fault(F.col("is_malformed"), F.lit("the row is malformed: too few or too many fields, or no JSON"))
+    holds = F.concat(
+        F.lit("a field holds "), F.col(SWALLOWED).cast("string"),
+        F.lit(" lines that look like rows: a quote may be opened and not closed"),
+    )  # fmt: skip
+    swallowed = _Fault(F.col(SWALLOWED) > 0, holds)
     none = F.array().cast("array<string>")
-    parts = [F.when(fault.is_there, F.array(fault.reason)).otherwise(none) for fault in (malformed, *faults)]
-    return F.concat(*parts).alias(c.REASONS)
+    parts = [F.when(fault.is_there, F.array(fault.reason)).otherwise(none) for fault in (malformed, swallowed, *faults)]
+    return F.when(F.col(KEPT_OUT).isNull(), F.concat(*parts)).otherwise(none).alias(c.REASONS)
 
 
-def _refuse_repeats(parsed: DataFrame, key: str) -> DataFrame:
-    """Of several sound rows with one key the first is kept, the others get a reason.
+def _settle_repeats(parsed: DataFrame, key: str, repeats: str) -> DataFrame:
+    """Of several sound rows with one key the first is kept; the others get a reason, or an id of their own under KEEP.
 
     First is by file, place in the file and row: how Spark shares files out to tasks changes nothing. The window has the
     key alone, so that the store's check of it finds the rows where they are.
     """
-    is_sound = F.size(c.REASONS) == 0
+    is_sound = (F.size(c.REASONS) == 0) & F.col(KEPT_OUT).isNull()
     up_to_here = (
         Window.partitionBy(key)
         .orderBy(c.SOURCE, BLOCK, c.OFFSET)
         .rowsBetween(Window.unboundedPreceding, Window.currentRow)
     )
-    is_repeat = is_sound & (F.sum(is_sound.cast("int")).over(up_to_here) > 1)
-    repeated = F.when(is_repeat, F.array(F.lit(f"{key} is repeated"))).otherwise(F.col(c.REASONS))
-    return parsed.withColumn(c.REASONS, repeated).drop(BLOCK)
+    nth = "nth"
+    numbered = parsed.withColumn(nth, F.sum(is_sound.cast("int")).over(up_to_here))
+    is_repeat = is_sound & (F.col(nth) > 1)
+    if repeats == KEEP:
+        own_id = F.concat_ws("#", key, F.col(nth).cast("string"))
+        settled = numbered.withColumn(key, F.when(is_repeat, own_id).otherwise(F.col(key)))
+    else:
+        reason = F.lit(_COUNTED if repeats == COUNT else f"{key} is repeated")
+        settled = numbered.withColumn(c.REASONS, F.when(is_repeat, F.array(reason)).otherwise(F.col(c.REASONS)))
+    return settled.drop(BLOCK, nth)
+
+
+def _any(flags: Iterable[Column]) -> Column:
+    return reduce(or_, flags, F.lit(False))

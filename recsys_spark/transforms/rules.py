@@ -72,8 +72,8 @@ def describe_users(users: DataFrame, rules: Rules) -> DataFrame:
 
 def _facts(wide: DataFrame, side: str, expressions: Iterable[str]) -> Column:
     """A struct of the columns that expressions name, as `user.region` or user.`region`, in letters of any size."""
-    pattern = rf"\b{side}\.`?(\w+)"
-    named = {name.lower() for text in expressions for name in re.findall(pattern, text, re.IGNORECASE)}
+    names = (re.findall(rf"\b{side}`?\s*\.\s*`?(\w+)", text, re.IGNORECASE) for text in expressions)
+    named = {name.lower() for found in names for name in found}
     chosen = [F.col(name) for name in wide.columns if name.lower() in named]
     return F.struct(*(chosen or [F.lit(None).cast("string").alias(NOTHING)])).alias(side)
 

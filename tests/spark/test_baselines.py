@@ -150,6 +150,19 @@ def test_item_knn_equals_a_plain_oracle(spark, knn_history, knn_neighbours):
         assert r.score == pytest.approx(wanted[r["slice"], r.user_id, r.item_id], abs=1e-6)
 
 
+def test_lists_longer_than_the_catalogue_hold_all_that_was_chosen(spark):
+    shop = events(spark, SHOP)
+    found = as_text(
+        baseline_lists(popularity_of(shop), counts_of(shop), users(spark, "u", "x"), list_size=20, settings=SETTINGS)
+    )
+    assert {key: sorted(text.split()) for key, text in found.items()} == {
+        (method, part, user): [*("cde" if (part, user) == ("new", "u") else "abcde")]
+        for method in ("popular", "personal", "item_knn")
+        for part in ("all", "new")
+        for user in ("u", "x")
+    }
+
+
 def test_a_heavy_user_costs_no_more_than_knn_history_items(spark):
     rows = [("heavy", f"i{n}", 1 + n) for n in range(300)] + [("light", "i7", 1)]
     kept = heaviest_items(counts_of(events(spark, rows)), knn_history=10).collect()

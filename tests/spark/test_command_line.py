@@ -69,7 +69,7 @@ def write_yaml(folder):
 
 
 JOBS = """
-    import json, sys
+    import json, os, signal, sys
     from pyspark import SparkContext
     from recsys_spark.errors import problem
     from recsys_spark.runner import as_job
@@ -83,6 +83,13 @@ JOBS = """
     def broken(submission, spark):
         raise ZeroDivisionError("a fault of ours")
 
+    def unknown(submission, spark):
+        spark.sql("SELECT raise_error('a new kind')").collect()
+
+    def killed(submission, spark):
+        os.kill(spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid(), signal.SIGKILL)
+        spark.range(3).count()
+
     def outcome(body, *more):
         try:
             code = as_job("tiny", body, [*sys.argv[1:], *more])
@@ -93,6 +100,7 @@ JOBS = """
     print(json.dumps({
         "fine": outcome(fine), "wrong": outcome(wrong), "broken": outcome(broken),
         "typo": outcome(fine, "--set", "score.topk=1"), "no warehouse": outcome(fine, "--set", "warehouse=FILE/w"),
+        "unknown": outcome(unknown), "killed": outcome(killed)[:1],
     }))
 """
 
@@ -111,9 +119,11 @@ def test_a_job_ends_with_0_or_with_1_and_the_users_error_and_leaves_no_session(t
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "fine": [0, True], "wrong": [1, True], "broken": ["a fault of ours", True], "typo": [1, True],
-        "no warehouse": [1, True],
+        "no warehouse": [1, True], "unknown": [1, True], "killed": [1],
     }  # fmt: skip
     assert "tiny stopped:\nthe shelf: wanted apples; found pears. Buy some.\n" in done.stderr
     assert "tiny stopped:\nconfiguration, score.topk: wanted a known key; found 'topk'." in done.stderr
     assert f"warehouse {file}/w: wanted a folder that can be written" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "tiny: wanted work that Spark finishes; found [USER_RAISED_EXCEPTION] a new kind" in done.stderr
+    assert "tiny: wanted Spark's driver, whose JVM runs the job; found no answer: it has ended." in done.stderr
+    assert "Traceback" not in done.stderr and "py4j" not in done.stderr

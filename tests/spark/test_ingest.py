@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
 from recsys_spark.config import SourceConfig
-from recsys_spark.tables.source import MALFORMED, count_rows, read_source
-from recsys_spark.transforms.ingest import accepted, forget_accepted_raw, parse_events, rejected
+from recsys_spark.tables.source import count_rows, read_source
+from recsys_spark.transforms.ingest import accepted, forget_accepted_raw, name_kept_out, parse_events, rejected
+from recsys_spark.transforms.values import Notation
 
 pytestmark = pytest.mark.spark
 
@@ -31,12 +32,13 @@ def no_value(text):
     return f"value cannot be read (it is no number): '{text}'"
 
 
-def parse(spark, path, *, kind="csv", columns=COLUMNS, event_type=None, options=None):
+def parse(spark, path, *, kind="csv", columns=COLUMNS, event_type=None, options=None, repeats="refuse", where=None):
     """A source's rows as events, and how many rows it has when they are not parsed."""
     source = SourceConfig(format=kind, path=str(path), options=options or {})
-    raw = read_source(spark, source, "events")
-    mapping = {"columns": columns, "timestamp": (DAY_AND_TIME, "UTC"), "malformed": MALFORMED}
-    return parse_events(raw, event_type=event_type, **mapping), count_rows(spark, source)
+    raw = name_kept_out(read_source(spark, source, "events"), where or {})
+    notation = Notation.of(pattern=DAY_AND_TIME, zone="UTC")
+    parsed = parse_events(raw, columns=columns, event_type=event_type, notation=notation, repeats=repeats)
+    return parsed, count_rows(spark, source)
 
 
 def in_order(parsed, *names):
@@ -144,7 +146,7 @@ def test_a_newline_within_quotes_needs_multi_line_without_it_the_rest_of_the_row
 ):
     columns = {"user": "user_id", "item": "item_id", "time": "ts", "note": "context"}
     (tmp_path / "events.csv").write_text(f'user,item,time,note\nu1,i,{NOON},"two\nlines"\nu2,i,{NOON},one\n')
-    options = {"multiLine": is_multi_line}
+    options = {"multiLine": str(is_multi_line).lower()}
     parsed, num_read = parse(spark, tmp_path / "events.csv", columns=columns, event_type="view", options=options)
     assert in_order(parsed, "user_id", "context", "reasons") == wanted
     assert num_read == len(wanted)

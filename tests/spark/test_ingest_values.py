@@ -7,8 +7,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from recsys_spark.tables.source import BLOCK, FILE, MALFORMED, NUMBER
-from recsys_spark.transforms.ingest import accepted, parse_events, parse_items, rejected
+from recsys_spark.tables.formats import BLOCK, FILE, MALFORMED, NUMBER, SWALLOWED
+from recsys_spark.transforms.ingest import accepted, name_kept_out, parse_events, parse_items, rejected
+from recsys_spark.transforms.values import Notation
 
 pytestmark = pytest.mark.spark
 
@@ -20,8 +21,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def as_source(rows):
     """Rows as `read_source` gives them, all of one file."""
-    whole = {MALFORMED: F.lit(None).cast("string"), FILE: F.lit("file"), BLOCK: F.lit(0)}
-    return rows.withColumns({**whole, NUMBER: F.monotonically_increasing_id()})
+    whole = {MALFORMED: F.lit(None).cast("string"), SWALLOWED: F.lit(0), FILE: F.lit("file"), BLOCK: F.lit(0)}
+    return name_kept_out(rows.withColumns({**whole, NUMBER: F.monotonically_increasing_id()}), {})
+
+
+def notation(pattern, zone):
+    return Notation.of(pattern=pattern, zone=zone, missing=["NaN", "-"])
 
 
 def events_at(rows, pattern=DAY_AND_TIME, zone="UTC"):
@@ -30,8 +35,7 @@ def events_at(rows, pattern=DAY_AND_TIME, zone="UTC"):
         as_source(rows.withColumns({"user": F.expr("uuid()"), "item": F.lit("i")})),
         columns={"user": "user_id", "item": "item_id", "time": "ts"},
         event_type="view",
-        timestamp=(pattern, zone),
-        malformed=MALFORMED,
+        notation=notation(pattern, zone),
     )
     found = parsed.select("offset", F.col("ts").cast("string"), "reasons").collect()
     return [(row.ts, row.reasons) for row in sorted(found)]
@@ -113,7 +117,11 @@ def test_a_moment_that_no_python_holds_is_refused_also_when_the_source_has_the_t
 def numbers(spark, values):
     rows = spark.createDataFrame([(str(n), value) for n, value in enumerate(values)], "item string, cost string")
     columns = {"item": "item_id", "cost": "price"}
-    parsed = parse_items(as_source(rows), columns=columns, timestamp=(DAY_AND_TIME, "UTC"), malformed=MALFORMED)
+    parsed = parse_items(
+        as_source(rows),
+        columns=columns,
+        notation=notation(DAY_AND_TIME, "UTC"),
+    )
     found = {row.item_id: (row.price, row.reasons) for row in parsed.collect()}
     return [found[str(n)] for n in range(len(values))]
 
@@ -173,7 +181,11 @@ def test_an_item_has_its_fields_its_attributes_and_every_reason_against_it(spark
     columns = {"sku": "item_id", "name": "title", "cost": "price", "colour": "attributes.colour",
                "size.eu": "attributes.size", "from": "available_from", "to": "available_to"}  # fmt: skip
     source = as_source(spark.createDataFrame(rows, ", ".join(f"`{name}` string" for name in names)).coalesce(1))
-    parsed = parse_items(source, columns=columns, timestamp=("yyyy-MM-dd", "Europe/Berlin"), malformed=MALFORMED)
+    parsed = parse_items(
+        source,
+        columns=columns,
+        notation=notation("yyyy-MM-dd", "Europe/Berlin"),
+    )
     told = ["item_id", "title", "brand", "price", "attributes", "available_from", "available_to"]
     as_text = {name: F.col(name).cast("string") for name in told[-2:]}
     assert sorted(tuple(row) for row in accepted(parsed).withColumns(as_text).select(told).collect()) == [
@@ -197,6 +209,9 @@ def test_no_row_passes_through_python(spark):
     rows = as_source(spark.createDataFrame([("u", "i", NOON)], "user string, item string, time string"))
     columns = {"user": "user_id", "item": "item_id", "time": "ts"}
     parsed = parse_events(
-        rows, columns=columns, event_type="view", timestamp=(DAY_AND_TIME, "UTC"), malformed=MALFORMED
+        rows,
+        columns=columns,
+        event_type="view",
+        notation=notation(DAY_AND_TIME, "UTC"),
     )
     assert "EvalPython" not in rejected(parsed)._jdf.queryExecution().toString()

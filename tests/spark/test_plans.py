@@ -26,6 +26,7 @@ from recsys_spark.transforms import (
     rules,
     sequences,
     users,
+    values,
 )
 
 pytestmark = pytest.mark.spark
@@ -75,10 +76,14 @@ class Frames:
         self.users = make("user_id string")
         self.vectors = of(catalog.USER_EMBEDDINGS)
         self.raw = make(
-            "who string, what string, at string, _recsys_malformed string, _recsys_file string, "
-            "_recsys_block bigint, _recsys_number bigint"
+            "who string, what string, at string, _recsys_malformed string, _recsys_swallowed int, _recsys_file string, "
+            "_recsys_block bigint, _recsys_number bigint, _recsys_kept_out string"
         )
-        self.parsed = of(catalog.EVENTS_REJECTED, ", event_id string")
+        self.parsed = of(
+            catalog.EVENTS_REJECTED,
+            ", event_id string, _recsys_kept_out string, _recsys_swallowed int, _recsys_undecoded boolean, "
+            "_recsys_float_id boolean",
+        )
         self.counts = make("user_id string, item_id string, score double, num_events int, last_ts timestamp")
         self.blended = make("tower_weight double, seen_rule string, user_id string, item_id string, score double")
         self.lists = make("method string, slice string, user_id string, item_id string, rank int")
@@ -113,7 +118,7 @@ def frames(tables):
 WHEN = {"as_of": START}
 DECAY = {**WHEN, "decay_days": 9.0}
 MEASURED = {**WHEN, "seen_rule": "keep", "k": 10}
-STAMP = ("yyyy-MM-dd", "UTC")
+STAMP = values.Notation.of(pattern="yyyy-MM-dd", zone="UTC", missing=["-"], decimal=",")
 EVENT_MAP, ITEM_MAP = {"who": "user_id", "what": "item_id", "at": "ts"}, {"what": "item_id", "who": "attributes.who"}
 
 CASES = {
@@ -152,19 +157,18 @@ CASES = {
     rules.allowed_pairs: lambda f: rules.allowed_pairs(f.counts, f.items, f.rules, **WHEN),
     rules.group_items: lambda f: rules.group_items(f.items, f.index, f.rules),
     ingest.parse_events: lambda f: ingest.parse_events(
-        f.raw, columns=EVENT_MAP, event_type="view", timestamp=STAMP, malformed="_recsys_malformed"
+        f.raw, columns=EVENT_MAP, event_type="view", notation=STAMP, repeats="keep"
     ),
-    ingest.parse_items: lambda f: ingest.parse_items(
-        f.raw, columns=ITEM_MAP, timestamp=STAMP, malformed="_recsys_malformed"
-    ),
-    ingest.trim_text: lambda f: f.items.select(ingest.trim_text(F.col("title"))),
+    ingest.parse_items: lambda f: ingest.parse_items(f.raw, columns=ITEM_MAP, notation=STAMP),
+    ingest.name_kept_out: lambda f: ingest.name_kept_out(f.raw.drop("_recsys_kept_out"), {"own": "who <> 'x'"}),
+    ingest.count_outcomes: lambda f: ingest.count_outcomes(f.parsed, {"own": "who <> 'x'"}),
     ingest.forget_accepted_raw: lambda f: ingest.forget_accepted_raw(f.parsed),
     ingest.refuse_known: lambda f: ingest.refuse_known(f.parsed, f.events, batch="full"),
     ingest.faulty: lambda f: ingest.faulty(f.parsed),
     ingest.accepted: lambda f: ingest.accepted(f.parsed),
     ingest.rejected: lambda f: ingest.rejected(f.parsed),
     items.number_new_items: lambda f: items.number_new_items(f.items, f.index),
-    items.render_text: lambda f: items.render_text(f.items, f.index, template="{title}, {attributes.size}"),
+    items.text_fields: lambda f: items.text_fields(f.items, f.index, template="{title}, {attributes.size}"),
     order.keep_best: lambda f: order.keep_best(f.counts, "user_id", num_rows=5),
     sequences.number_events: lambda f: sequences.number_events(f.events, f.index),
     sequences.build_sequences: lambda f: sequences.build_sequences(f.numbered, **TIMELINE),
@@ -186,12 +190,16 @@ CASES = {
     metrics.summarise: lambda f: metrics.summarise(f.per_user, replicates=3, seed=1),
     metrics.coverage: lambda f: metrics.coverage(f.lists, f.items, [10]),
     # functions of columns
+    values.trim_text: lambda f: f.items.select(values.trim_text(F.col("title"))),
+    values.without_missing: lambda f: f.items.select(values.without_missing(F.col("title"), STAMP)),
+    values.is_undecoded: lambda f: f.items.select(values.is_undecoded(F.col("title"))),
+    values.is_float_id: lambda f: f.items.select(values.is_float_id(F.col("title"))),
+    values.number: lambda f: f.items.select(values.number(F.col("title"), STAMP)),
+    values.moment: lambda f: f.items.select(values.moment(F.col("title"), STAMP)),
     blend.reason: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends, **WHEN).select(
         blend.reason(as_of=START, event_types=["view"])
     ),
     history.age_days: lambda f: f.events.select(history.age_days("ts", as_of=START)),
-    items.render_template: lambda f: f.items.select(items.render_template("{title}, {attributes.size}")),
-    items.clean_text: lambda f: f.items.select(items.clean_text(F.col("title"))),
     order.rank_in: lambda f: f.counts.select(order.rank_in("user_id")),
     order.exact_sum: lambda f: f.counts.agg(order.exact_sum(F.col("score"), digits=9)),
     history.may_repeat: lambda f: f.towers.select(history.may_repeat("seen_rule", F.col("score"))),

@@ -5,7 +5,8 @@ import shutil
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import apply_rules, choose_blend, rank, score
+from jobs import apply_rules, choose_blend, rank, score, similar_items, similar_users
+from jobs.pipeline import FLOW
 from recsys_spark.errors import RecsysError
 from recsys_spark.runner import run_stage
 from recsys_spark.tables import catalog as t
@@ -125,6 +126,39 @@ def test_candidates_that_end_before_the_final_lists_do_are_told_of(world):
     world.run(score.STAGE, "score.top_k=2")
     assert told in world.run(rank.STAGE).record["notes"]
     assert told not in world.run(rank.STAGE, "rank.list_size=2", "evaluate.ks=[2]").record["notes"]
+
+
+NO_RULES = [f"rules.{name}=null" for name in ("conditions", "caps", "blocked", "pinned")]
+
+
+def test_a_catalogue_smaller_than_the_lists_is_told_of_once_and_stops_nothing(world):
+    """The defaults: 100 candidates, 50 similar items and users; there are six items and two users."""
+    settings = [*NO_RULES, "score.top_k=100", "score.checked_share=1"]
+    world.run(apply_rules.STAGE, *settings)
+    scored = world.run(score.STAGE, *settings)
+    assert scored.record["notes"] == ["4 lists have fewer than 100 items: CANDIDATES.shortfall says why"]
+    reasons = world.store.read(t.CANDIDATES).where("user_id = 'u2' AND seen_rule = 'keep'").collect()
+    assert [row.shortfall for row in reasons] == ["6 of 100: of 6 items all are listed"]
+    alike = world.run(similar_items.STAGE, *settings)
+    assert alike.record["notes"] == ["similar.top_k = 50, but no list has more than 5: there are no others"]
+    users = world.run(similar_users.STAGE, *settings)
+    assert users.record["notes"] == ["similar.top_users = 50, but no list has more than 1: there are no others"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["score.top_k=6", "score.worker_mib=500"], r"score\.user_block: .* at 128 dimensions and top_k = 6; found"),
+        (["similar.top_k=9", "score.worker_mib=560", "score.user_block=1"], r"top_k = 9; found 1 users, .* MiB"),
+        (["rank.list_size=1", "evaluate.ks=[1]"], r"rules\.pinned: wanted positions from 1 to 1 \(rank\.list_size\)"),
+        (["rules.conditions={typo: item.colour = 'red'}"], r"rules\.conditions\.typo"),
+    ],
+)
+def test_what_stops_later_stages_stops_before_the_training(template, settings, message):
+    flow = [stage.name for stage in FLOW]
+    assert flow.index("apply_rules") < flow.index("train")
+    with pytest.raises(RecsysError, match=message):
+        template.run(apply_rules.STAGE, *settings)
 
 
 def test_other_pins_or_more_segments_need_no_table_again(world):

@@ -12,9 +12,10 @@ import pytest
 import jobs
 from recsys_spark.errors import RecsysError
 from recsys_spark.lineage import code_hash
+from recsys_spark.records import Records
 from recsys_spark.runner import Stage, run_stage
 from recsys_spark.tables.catalog import BLENDS, ITEM_INDEX, MODELS, RUNS
-from recsys_spark.tables.source import list_files
+from recsys_spark.tables.files import list_files
 from recsys_spark.tables.store import Store
 from tests.small_warehouse import config_of
 
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.spark
 
 CODE = '''
 from pyspark.sql import functions as F
+from recsys_spark.increments import bring_up_to_date, read_standing
 from recsys_spark.tables.catalog import BLENDS, ITEM_INDEX
+from recsys_spark.transforms.changes import without_equals
 
 KEPT = []
 
@@ -58,6 +61,13 @@ def break_the_contract(context):
         F.lit(None).cast("double").alias("tower_weight"), F.lit(0.0).alias("score"),
         F.lit(1).cast("long").alias("num_users"),
     ))
+
+def merge_blends(context):
+    """The slice brought up to date row by row, as the stages that embed do."""
+    rows = context.read(ITEM_INDEX).selectExpr("item_idx + 0.0d AS tower_weight", "1.0d AS score", "1L AS num_users")
+    standing = read_standing(context, BLENDS, run_id="main")
+    changed = without_equals(rows, standing, on=["tower_weight"])
+    bring_up_to_date(context, BLENDS, changed, wanted=rows, standing=standing, run_id="main")
 
 def ask_for_an_unknown_slice(context):
     context.read_slice(BLENDS, run_id="main", tower_weight="5.0")
@@ -151,6 +161,7 @@ def test_a_finished_stage_leaves_its_slice_and_one_record_of_what_it_did(world):
         "run_id": "main", "stage": "tiny", "inputs": {"ITEM_INDEX": 0}, "outputs": {"BLENDS": 0},
         "rows_in": {"ITEM_INDEX": 3}, "rows_out": {"BLENDS": 1}, "notes": ["3 items"],
     }  # fmt: skip
+    assert record["table_ids"] == {table.name: world.store.state(table).table_id for table in (ITEM_INDEX, BLENDS)}
     assert json.loads(record["config"]) == {"run.id": "main", "rank.blend_k": 10}
     assert record["code_hash"] == code_hash("jobs.tiny")
     assert record["seconds"] > 0 and record["peak_mib"] > 100
@@ -217,10 +228,52 @@ def test_a_result_that_someone_else_wrote_over_is_work_again(spark, world):
     assert world.is_work()
 
 
+def test_an_input_that_was_removed_and_made_anew_is_work_again_though_its_version_is_the_same(spark, world):
+    shutil.rmtree(world.store.path(ITEM_INDEX))
+    world.store.append(ITEM_INDEX, items(spark, "x", "y"))
+    assert world.store.version(ITEM_INDEX) == 0
+    assert not world.run().skipped
+    assert world.blends() == [("main", 1.0, 10.0, 2)]
+
+
+def test_a_result_that_was_removed_and_made_anew_is_work_again_though_its_version_is_the_same(spark, world):
+    shutil.rmtree(world.store.path(BLENDS))
+    assert world.is_work()
+    world.store.replace(BLENDS, spark.createDataFrame([("main", 9.0, 9.0, 9)], BLENDS.schema), {"run_id": "main"})
+    assert world.store.version(BLENDS) == 0
+    assert not world.run().skipped
+    assert world.blends() == [FIRST]
+
+
+def test_a_warehouse_of_an_earlier_release_goes_on(spark, world):
+    """Its RUNS have no column `table_ids`: its stages are done again once, and the column is added."""
+    old = world.store.read(RUNS).drop("table_ids").localCheckpoint()
+    shutil.rmtree(world.store.path(RUNS))
+    old.write.format("delta").save(world.store.path(RUNS))
+    assert not world.run().skipped
+    assert [record["table_ids"] is None for record in world.records()] == [True, False]
+    assert world.run().skipped
+
+
 def test_another_run_has_a_slice_and_a_record_of_its_own(world):
     assert not world.run("run.id=other").skipped
     assert world.blends() == [FIRST, ("other", 2.0, 10.0, 3)]
     assert [record["run_id"] for record in world.records()] == ["main", "other"]
+
+
+def test_stages_of_one_session_read_runs_once_and_again_when_another_job_added_to_it(world):
+    records = Records(world.store, "main")
+
+    def run(*settings):
+        return run_stage(stage(world.home), world.spark, config_of(world.store.root, *settings), records=records)
+
+    assert run().skipped
+    done = run("rank.blend_k=5")
+    assert not done.skipped and records.last("tiny") is done.record, "its own record it knows"
+    assert records.last("another") is None
+    world.run("rank.blend_k=7")
+    assert records.last("tiny").config == world.records()[-1]["config"] != done.record.config
+    assert run("rank.blend_k=7").skipped
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
@@ -255,3 +308,19 @@ def test_a_slice_without_rows_is_an_error_that_names_the_slice_and_the_job(world
 def test_a_missing_input_is_an_error_that_names_the_job_to_run(world):
     with pytest.raises(RecsysError, match=r"table MODELS: wanted a Delta table at .*; found none\. Run jobs/train\.py"):
         world.run(reads=(ITEM_INDEX, MODELS))
+
+
+def test_a_source_that_changes_while_it_is_read_is_an_error_and_the_stage_does_not_count_as_done(spark, tmp_path):
+    (tmp_path / "source.csv").write_text("a")
+
+    def touch(context):
+        (tmp_path / "source.csv").write_text("another text")
+
+    stage = Stage(
+        name="reader", run=touch, reads=(), writes=(), sections=(),
+        sources=lambda spark, _config: list_files(spark, str(tmp_path / "source.csv")),
+    )  # fmt: skip
+    config = config_of(str(tmp_path / "warehouse"))
+    with pytest.raises(RecsysError, match="wanted files that stay as they are while they are read"):
+        run_stage(stage, spark, config)
+    assert Store(spark, config.warehouse).state(RUNS) is None

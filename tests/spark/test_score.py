@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from recsys_spark.bridges import score as scoring
 from recsys_spark.bridges.rule_store import RuleTables
-from recsys_spark.bridges.score import ScoreSettings, require_top_k_fits, score_batches, score_pairs, split_by_pairs
+from recsys_spark.bridges.score import ScoreSettings, score_batches, score_pairs, split_by_pairs
 from recsys_spark.bridges.snapshot import Snapshot, take_snapshot
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.grid import snap_to_grid
@@ -165,10 +165,25 @@ def test_needs_one_python_stage_and_no_shuffle_of_its_own(spark, items):
     assert "BatchEvalPython" not in plan and "ArrowEvalPython" not in plan
 
 
-def test_more_places_than_items_is_an_error_before_anything_runs(spark, items):
-    with pytest.raises(RecsysError, match=r"score\.top_k: wanted at most 90, .*; found 91\. Lower it .*top_k=90"):
-        score(spark, items, top_k=91)
-    require_top_k_fits(90, 90)
+def test_lists_longer_than_the_catalogue_hold_all_of_it_and_say_so(spark, items):
+    scored = score(spark, items, top_k=91)
+    assert as_rows(scored) == oracle(91, ("keep", "drop"))
+    assert {row.shortfall for row in scored.where("seen_rule = 'keep'").collect()} == {
+        "90 of 91: of 90 items all are listed"
+    }
+    assert {row.shortfall for row in score(spark, items, top_k=90, rules=["keep"]).collect()} == {None}
+
+
+def test_a_catalogue_of_one_item_is_a_list(spark, tmp_path):
+    path = str(tmp_path / "t")
+    spark.createDataFrame([("only", 0, "3", USERS[0][2])], ITEMS_DDL).write.format("delta").save(path)
+    only = take_snapshot(spark.read.format("delta").load(path), "ITEM_EMBEDDINGS", 0)
+    users = [("u", "test", USERS[0][2], [0])]
+    found = {row.seen_rule: (row["items"], row.shortfall) for row in score(spark, only, users=users).collect()}
+    assert found == {
+        "keep": ([0], "1 of 12: of 1 items all are listed"),
+        "drop": ([], "0 of 12: of 1 items 1 left out by the seen rule"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -311,14 +326,14 @@ def numbers_of(shortfall):
 
 
 @pytest.mark.parametrize("most", [(), (3,), (3, 4)], ids=["no caps", "a cap", "two caps"])
-@pytest.mark.parametrize("partitions, user_block, top_k", [(1, 100, 12), (3, 4, 12), (2, 8, 40)])
+@pytest.mark.parametrize("partitions, user_block, top_k", [(1, 100, 12), (3, 4, 12), (2, 8, 40), (1, 8, 200)])
 def test_rules_leave_out_what_they_say_and_short_lists_say_why(
     spark, items, rule_tables, most, partitions, user_block, top_k
 ):
     users = spark.createDataFrame(RULED_USERS, RULED_DDL).repartition(partitions)
     scored = score_pairs(
         users, items, column="embedding", rules=RuleTables(*rule_tables, most), top_k=top_k, seen_rules=(*LIMITS,),
-        alpha=ALPHA, offset_b=OFFSET_B, user_block=user_block,
+        alpha=ALPHA, offset_b=OFFSET_B, user_block=user_block, checked_share=0.5,
     ).collect()  # fmt: skip
     wanted = ruled_oracle(top_k, most)
     id_of = {idx: id_ for id_, idx, *_ in ITEMS}

@@ -1,8 +1,10 @@
 """The session every job finds: Delta, UTC, and a plain word when Delta is missing."""
 
+import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pyarrow as pa
@@ -74,6 +76,60 @@ def test_further_extensions_are_no_other_value_of_deltas(spark):
 
 def test_a_setting_said_again_as_it_is_does_no_harm(spark):
     assert build_session("again", {"spark.sql.session.timeZone": "UTC"}).sparkContext is spark.sparkContext
+
+
+CONTAINER = """
+    import json, os, sys
+    from pathlib import Path
+    from delta.tables import DeltaTable
+    from recsys_spark.runner import list_jars
+    from recsys_spark.tables.session import build_session
+
+    jars = list_jars(os.environ.get("RECSYS_DELTA_JARS", ""))
+    spark = build_session("container", {"spark.master": "local[1]"}, delta_jars=jars)
+    pid = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()
+    own = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    sockets = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").open()]
+    listening = [of[1].split(":")[0] for of in sockets if of[3] == "0A" and f"socket:[{of[9]}]" in own]
+    rows = spark.read.option("header", "true").csv(sys.argv[1] + "/*.csv").collect()
+    table = sys.argv[1] + "/a table"
+    properties = {"delta.enableDeletionVectors": "true", "delta.columnMapping.mode": "name"}
+    spark.range(9).coalesce(1).write.format("delta").options(**properties).save(table)
+    DeltaTable.forPath(spark, table).delete("id % 2 = 0")
+    live = sorted(row.id for row in spark.read.format("delta").load(table).where("id < 6").collect())
+    print(json.dumps({"listening": listening, "rows": [row.name for row in rows], "live": live}))
+    spark.stop()
+"""
+
+
+def test_a_session_in_a_bare_container_finds_every_file_and_listens_to_its_own_machine_only(tmp_path):
+    """Under the locale C, without SPARK_LOCAL_IP, with Spark's page; and rows that a deletion vector took are not
+    worth a word."""
+    place = tmp_path / "données été" / "événements mai.csv"
+    place.parent.mkdir()
+    place.write_text("name\nZoë\n", encoding="utf-8")
+    languages = ("LANG", "LC_ALL", "LC_CTYPE", "SPARK_LOCAL_IP")
+    environment = {name: value for name, value in os.environ.items() if name not in languages}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CONTAINER), str(place.parent)],
+        env={**environment, "LC_ALL": "C", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["rows"], found["live"]) == (["Zoë"], [1, 3, 5])
+    assert "ERROR" not in done.stderr
+    # 127.0.0.1, also as Java writes it in IPv6; little-endian
+    assert len(found["listening"]) >= 4
+    assert set(found["listening"]) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+
+
+def test_a_source_may_be_in_any_charset_that_java_knows(spark, tmp_path):
+    (tmp_path / "prices.csv").write_bytes("item,price\nÄpfel,5 €\n".encode("windows-1252"))
+    rows = spark.read.options(header="true", encoding="windows-1252").csv(str(tmp_path / "prices.csv"))
+    assert [tuple(row) for row in rows.collect()] == [("Äpfel", "5 €")]
 
 
 def test_a_spark_without_delta_names_the_flag_to_add():

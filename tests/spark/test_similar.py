@@ -50,7 +50,7 @@ def oracle(kind, top_k):
     return lists
 
 
-@pytest.mark.parametrize(("top_k", "item_block", "files"), [(5, 64, 1), (NUM_ITEMS, 7, 5)])
+@pytest.mark.parametrize(("top_k", "item_block", "files"), [(5, 64, 1), (NUM_ITEMS, 7, 5), (10 * NUM_ITEMS, 64, 1)])
 def test_lists_of_every_kind_equal_the_oracle(spark, tmp_path, top_k, item_block, files):
     ddl = "item_id string, item_idx int, " + ", ".join(f"{name} array<float>" for name in KINDS.values())
     path = str(tmp_path / "items")
@@ -64,6 +64,15 @@ def test_lists_of_every_kind_equal_the_oracle(spark, tmp_path, top_k, item_block
         found[row.kind][row.item_id] = (row["items"], row.scores)
     assert found == {kind: oracle(kind, top_k) for kind in KINDS}
     assert [found["behaviour"][ROWS[item][0]] for item in range(0, NUM_ITEMS, 5)] == [([], [])] * (NUM_ITEMS // 5)
+
+
+def test_an_only_item_is_like_no_other(spark, tmp_path):
+    ddl = "item_id string, item_idx int, " + ", ".join(f"{name} array<float>" for name in KINDS.values())
+    path = str(tmp_path / "items")
+    spark.createDataFrame(ROWS[1:2], ddl).write.format("delta").save(path)
+    rows = spark.read.format("delta").load(path)
+    lists = similar_items(rows, take_snapshot(rows, "ITEM_EMBEDDINGS", 0), top_k=50, item_block=8)
+    assert {(row.kind, row.item_id, *row["items"]) for row in lists.collect()} == {(kind, "i07") for kind in KINDS}
 
 
 # --- users ------------------------------------------------------------------------------------------------------------
@@ -111,7 +120,7 @@ def of_split(users, split):
     return rows, take_snapshot(rows, "USER_EMBEDDINGS", 0)
 
 
-@pytest.mark.parametrize(("top_k", "user_block"), [(1, 64), (5, 7), (NUM_USERS, 64)])
+@pytest.mark.parametrize(("top_k", "user_block"), [(1, 64), (5, 7), (NUM_USERS, 64), (10 * NUM_USERS, 64)])
 def test_lists_of_users_equal_the_oracle(users, top_k, user_block):
     lists = similar_users(*of_split(users, "test"), top_k=top_k, user_block=user_block)
     assert users.replace(SIMILAR_USERS, lists, {"model_version": "1"}).rows == NUM_USERS
@@ -120,6 +129,15 @@ def test_lists_of_users_equal_the_oracle(users, top_k, user_block):
     assert {user for user, (listed, _) in found.items() if not listed} == {
         user for user, vector in USER_VECTORS.items() if not vector.any()
     }
+
+
+def test_an_only_user_is_like_no_other(spark, tmp_path):
+    path = str(tmp_path / "users")
+    only = spark.createDataFrame([("u", [0.5, 0.5])], "user_id string, embedding array<float>")
+    only.write.format("delta").save(path)
+    rows = spark.read.format("delta").load(path)
+    lists = similar_users(rows, take_snapshot(rows, "USER_EMBEDDINGS", 0), top_k=50, user_block=8, checked_share=1.0)
+    assert [(row.user_id, row.users, row.scores) for row in lists.collect()] == [("u", [], [])]
 
 
 def test_lists_of_users_can_be_proven(users):

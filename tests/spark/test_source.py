@@ -10,18 +10,9 @@ from pyspark.sql import functions as F
 
 from recsys_spark.config import SourceConfig
 from recsys_spark.errors import RecsysError
-from recsys_spark.tables.source import (
-    BLOCK,
-    FILE,
-    MALFORMED,
-    NUMBER,
-    count_rows,
-    list_files,
-    own_columns,
-    read_source,
-    require_columns,
-    require_timestamp_format,
-)
+from recsys_spark.tables.files import list_files
+from recsys_spark.tables.formats import BLOCK, FILE, MALFORMED, NUMBER, own_columns
+from recsys_spark.tables.source import count_rows, read_source, require_columns, require_timestamp_format
 
 pytestmark = pytest.mark.spark
 
@@ -72,7 +63,7 @@ def test_csv_rows_come_as_they_were_written_the_malformed_ones_with_their_text(s
 
 def test_options_reach_the_reader(spark, put):
     text = 'user;item\nu1;"two\nlines; größer"\nu2;b\n'.encode("iso-8859-1")
-    source = put("events.csv.gz", text, sep=";", encoding="iso-8859-1", multiLine=True)
+    source = put("events.csv.gz", text, sep=";", encoding="iso-8859-1", multiLine="true")
     assert rows_of(spark, source) == [("u1", "two\nlines; größer", None), ("u2", "b", None)]
 
 
@@ -162,7 +153,8 @@ def test_lines_of_which_none_is_json_are_an_error(spark, put):
     source = put("a.jsonl", "user,item\nu1,a\n")
     assert told(read_source, spark, source, "events") == [
         f"configuration, events.source.path: wanted a JSON object on each line; found not one in {source.path}. "
-        "Write each row on a line of its own, without a list around them."
+        "Write each row on a line of its own, without a list around them. Text that is not UTF-8 needs its name in "
+        "source.options, as {encoding: iso-8859-1}."
     ]
 
 

@@ -1,5 +1,7 @@
 """The store replaces one slice in one commit, checked before it is written."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from recsys_spark.bridges.snapshot import read_batches, take_snapshot
 from recsys_spark.errors import RecsysError
 from recsys_spark.tables.catalog import TABLES
 from recsys_spark.tables.contract import Column, Table
-from recsys_spark.tables.store import Commit, Store
+from recsys_spark.tables.store import Store
 
 pytestmark = pytest.mark.spark
 
@@ -44,6 +46,10 @@ def stock(spark, *rows, columns="shop string, id bigint, price double"):
     return spark.createDataFrame(list(rows), columns)
 
 
+def told(commit):
+    return commit.version, commit.rows
+
+
 def rows_of(rows):
     return sorted(tuple(row) for row in rows.collect())
 
@@ -58,7 +64,8 @@ def shops(spark, tmp_path_factory):
         store.replace(SALES, stock(spark, ("another", 3, 3.0)), {"shop": NORTH}),
         store.append(SALES, stock(spark, ("east", 1, 5.0), (NORTH, 4, 4.0))),
     ]
-    assert commits == [Commit(0, 2), Commit(1, 1), Commit(2, 1), Commit(3, 2)], "one commit a write"
+    assert [told(commit) for commit in commits] == [(0, 2), (1, 1), (2, 1), (3, 2)], "one commit a write"
+    assert {commit.state.table_id for commit in commits} == {store.state(SALES).table_id}
     return store
 
 
@@ -97,8 +104,28 @@ def test_a_table_without_slices_is_replaced_whole_also_by_nothing(spark, tmp_pat
     assert (rows_of(store.read_or_empty(STOCK)), store.read_or_empty(STOCK).schema) == ([], STOCK.schema)
     store.replace(STOCK, stock(spark, ("a", 1, 1.0), ("b", 1, 1.0)), {})
     assert rows_of(store.read_or_empty(STOCK)) == [("a", 1, 1.0), ("b", 1, 1.0)]
-    assert store.replace(STOCK, stock(spark), {}) == Commit(version=1, rows=0)
+    assert told(store.replace(STOCK, stock(spark), {})) == (1, 0)
     assert rows_of(store.read(STOCK)) == []
+    assert told(store.replace(STOCK, stock(spark), {})) == (1, 0), "nothing where nothing was makes no commit"
+
+
+def test_no_rows_of_a_slice_without_any_make_no_commit_and_those_of_another_do(spark, tmp_path):
+    store = Store(spark, str(tmp_path))
+    assert told(store.replace(SALES, sales(spark), {"shop": "north"})) == (0, 0), "a table is made, to be read"
+    assert told(store.replace(SALES, sales(spark, (1, 1.0)), {"shop": "south"})) == (1, 1)
+    assert told(store.replace(SALES, sales(spark), {"shop": "north"})) == (1, 0)
+    assert told(store.replace(SALES, sales(spark), {"shop": "south"})) == (2, 0)
+    assert rows_of(store.read(SALES)) == []
+
+
+def test_a_table_that_is_made_anew_is_another_one_though_its_version_is_the_same(spark, tmp_path):
+    store = Store(spark, str(tmp_path))
+    before = store.replace(STOCK, stock(spark, ("a", 1, 1.0)), {}).state
+    shutil.rmtree(store.path(STOCK))
+    assert store.state(STOCK) is None
+    after = store.replace(STOCK, stock(spark, ("a", 1, 1.0)), {}).state
+    assert (before.version, after.version, store.state(STOCK)) == (0, 0, after)
+    assert before.table_id != after.table_id
 
 
 @pytest.mark.parametrize("table", [SALES, BY_ROW], ids=["files are rewritten", "rows are marked as deleted"])
@@ -107,14 +134,14 @@ def test_an_update_changes_adds_and_removes_single_rows_of_its_own_slice_in_one_
     store.replace(table, sales(spark, (1, 1.0), (2, 2.0), (3, 3.0)), {"shop": NORTH})
     store.replace(table, sales(spark, (1, 9.0), (3, 9.0)), {"shop": "south"})
     changed, gone = sales(spark, (2, 2.5), (4, 4.0)), sales(spark, (3, 0.0), (5, 0.0)).select("id")
-    assert store.update(table, changed, gone, {"shop": NORTH}) == Commit(version=2, rows=2)
+    assert told(store.update(table, changed, gone, {"shop": NORTH})) == (2, 2)
     north = [(NORTH, 1, 1.0), (NORTH, 2, 2.5), (NORTH, 4, 4.0)]
     south = [("south", 1, 9.0), ("south", 3, 9.0)]
     assert rows_of(store.read(table)) == [*north, *south]
     nothing = sales(spark)
-    assert store.update(table, nothing, nothing.select("id"), {"shop": NORTH}) == Commit(version=2, rows=0)
+    assert told(store.update(table, nothing, nothing.select("id"), {"shop": NORTH})) == (2, 0)
     more = sales(spark, (1, 1.5), (3, 3.5))
-    assert store.update(table, more, nothing.select("id"), {"shop": NORTH}) == Commit(version=3, rows=2)
+    assert told(store.update(table, more, nothing.select("id"), {"shop": NORTH})) == (3, 2)
     north = [(NORTH, 1, 1.5), (NORTH, 2, 2.5), (NORTH, 3, 3.5), (NORTH, 4, 4.0)]
     assert rows_of(store.read(table)) == [*north, *south]
     assert store.update(table, nothing, gone.where("id = 5"), {"shop": "south"}).rows == 0
@@ -148,17 +175,17 @@ def test_a_broken_rule_stops_an_update_too(spark, refused):
 
 
 def test_what_is_not_there_names_the_job_to_run(shops):
-    def told(table, version=None):
+    def refusal(table, version=None):
         with pytest.raises(RecsysError) as raised:
             shops.read(table, version)
         return str(raised.value)
 
     assert not shops.root.endswith("/")
-    assert told(STOCK) == (
+    assert refusal(STOCK) == (
         f"table STOCK: wanted a Delta table at {shops.root}/stock; found none. "
         "Run jobs/stock.py with the same `warehouse` first."
     )
-    assert told(SALES, 9) == (
+    assert refusal(SALES, 9) == (
         f"table SALES, version 9: wanted a Delta table at {shops.root}/sales; found its versions end at 3. "
         "Run jobs/sell.py with the same `warehouse` first."
     )
@@ -180,6 +207,36 @@ def test_rows_that_the_stage_keeps_stay_kept_and_others_are_released(spark, tmp_
     assert (held() - before, kept.storageLevel.useMemory) == (set(), True)
     kept.unpersist()
     assert rows_of(store.read(STOCK)) == [("a", 1, 1.0), ("b", 2, 2.0)]
+
+
+# --- columns that were added ------------------------------------------------------------------------------------------
+
+
+GROWN = replace(SALES, columns=(*SALES.columns, Column("till", "string", "where it was paid", added=True)))
+"""SALES as a later release declares it."""
+
+
+def with_till(spark, *rows):
+    return spark.createDataFrame(list(rows), "id bigint, price double, till string")
+
+
+@pytest.mark.parametrize("write", ["replace", "append", "update"])
+def test_a_column_that_was_added_is_null_in_an_older_table_and_comes_with_the_next_write(spark, tmp_path, write):
+    store = Store(spark, str(tmp_path))
+    store.replace(SALES, sales(spark, (1, 1.0)), {"shop": "north"})
+    assert rows_of(store.read(GROWN)) == [("north", 1, 1.0, None)]
+    new = with_till(spark, (2, 2.0, "left"))
+    if write == "replace":
+        store.replace(GROWN, new, {"shop": "south"})
+    elif write == "append":
+        store.append(GROWN, new.withColumn("shop", F.lit("south")))
+    else:
+        store.update(GROWN, new, new.select("id").limit(0), {"shop": "south"})
+    assert sorted(map(str, store.read(GROWN).collect())) == [
+        "Row(shop='north', id=1, price=1.0, till=None)", "Row(shop='south', id=2, price=2.0, till='left')",
+    ]  # fmt: skip
+    with pytest.raises(RecsysError, match="table SALES, column till: wanted string; found no such column"):
+        store.replace(GROWN, sales(spark, (3, 3.0)), {"shop": "east"})
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -263,8 +320,10 @@ def test_a_text_beside_the_tables_is_overwritten_whole(spark, tmp_path):
     assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == "Größe ✓\n"
 
 
-def test_trying_a_warehouse_leaves_nothing_in_it(spark, tmp_path):
-    Store(spark, str(tmp_path / "new")).require_writable()
+def test_trying_a_warehouse_leaves_nothing_in_it_also_when_many_try_at_the_same_moment(spark, tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        tries = [pool.submit(Store(spark, str(tmp_path / "new")).require_writable) for _ in range(64)]
+    assert [each.result() for each in tries] == [None] * 64
     assert list((tmp_path / "new").iterdir()) == []
 
 

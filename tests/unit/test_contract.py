@@ -1,8 +1,11 @@
 """What a table promises, and what is said when it is broken; what needs rows is in tests/spark/test_store.py."""
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from py4j.protocol import Py4JNetworkError
 
 from recsys_spark.errors import RecsysError, problem
 from recsys_spark.tables.contract import Column, Table
@@ -84,3 +87,20 @@ def test_a_failure_that_is_not_about_a_file_stays_what_it_is(error):
     with pytest.raises(type(error)) as raised, explain_bad_input("table SALES"):
         raise error
     assert raised.value is error
+
+
+def test_a_full_disk_on_the_driver_is_told_and_another_fault_of_the_system_stays_what_it_is():
+    with pytest.raises(RecsysError) as raised, explain_bad_input("report"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/warehouse/report.html")
+    assert str(raised.value).startswith(
+        "report: wanted room on every disk that is written; found [Errno 28] No space left on device: "
+    )
+    with pytest.raises(FileNotFoundError), explain_bad_input("report"):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "/x")
+
+
+def test_a_jvm_that_gives_no_answer_is_told_and_another_connection_is_not_blamed_on_it():
+    with pytest.raises(RecsysError, match=r"wanted Spark's driver.*; found no answer"), explain_bad_input("stage rank"):
+        raise Py4JNetworkError("Answer from Java side is empty")
+    with pytest.raises(ConnectionRefusedError), explain_bad_input("stage rank"):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")

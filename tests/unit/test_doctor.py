@@ -178,6 +178,25 @@ def test_says_which_name_does_not_resolve(monkeypatch):
     assert "/etc/hosts" in check.do
 
 
+@pytest.mark.parametrize(
+    ("settings", "ok", "found"),
+    [
+        ({"LC_ALL": "C.UTF-8", "LANG": "C"}, True, "LC_ALL=C.UTF-8"),
+        ({"LANG": "de_DE.utf8"}, True, "LANG=de_DE.utf8"),
+        ({"LC_ALL": "C", "LANG": "C.UTF-8"}, False, "LC_ALL=C"),
+        ({"LC_CTYPE": "de_DE.ISO-8859-1"}, False, "LC_CTYPE=de_DE.ISO-8859-1"),
+        ({}, False, "none, which means C"),
+    ],
+)
+def test_looks_at_the_locale_that_counts(monkeypatch, settings, ok, found):
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    check = doctor.check_locale()
+    assert (check.ok, check.found) == (ok, found)
+
+
 def test_reports_the_module_that_does_not_import():
     check = doctor.check_imports(["json", "no_such_module"])
     assert not check.ok

@@ -102,8 +102,8 @@ def test_transforms_and_evaluation_run_no_query_and_reach_for_no_session(layer):
 # --- jobs are thin ----------------------------------------------------------------------------------------------------
 
 GUARD = "__name__ == '__main__'"
-OUTSIDE_THE_FLOW = {"similar_users"}
-"""Jobs that nothing in the flow needs and that cost too much for every run: they are submitted on their own."""
+OUTSIDE_THE_FLOW = {"repair_item_index", "similar_users"}
+"""Jobs that nothing in the flow needs, or that cost too much for every run: they are submitted on their own."""
 
 JOBS = [file for file in sorted((ROOT / "jobs").glob("*.py")) if file.name != "__init__.py"]
 

@@ -48,6 +48,12 @@ def test_every_size_costs():
     assert NEED.bytes_for(4097) > NEED.bytes_for(4096)
 
 
+@pytest.mark.parametrize("num_caps", [0, 2])
+def test_places_that_no_item_can_take_cost_nothing(num_caps):
+    small = replace(NEED, num_items=80, num_caps=num_caps)
+    assert small.bytes_for(4096) == replace(small, top_k=80).bytes_for(4096) > replace(small, top_k=20).bytes_for(4096)
+
+
 def test_lists_of_ids_cost_their_longest_id_when_listed_and_when_ordered():
     short, long = (replace(NEED, longest_id=length) for length in (60, 100))
     assert long.bytes_for(4096) - short.bytes_for(4096) == 2 * (100 - 60) * 4096 * NEED.top_k * NEED.num_rules

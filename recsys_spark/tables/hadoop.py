@@ -1,0 +1,66 @@
+"""Single files of any file system that Hadoop knows, from the driver: py4j objects, which have no types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+
+def open_place(spark: SparkSession, place: str) -> tuple[Any, Any]:
+    """Hadoop's file system of a path or URI, and the path in it."""
+    jvm: Any = spark.sparkContext._jvm
+    path = jvm.org.apache.hadoop.fs.Path(place)
+    return path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()), path
+
+
+def size_of(spark: SparkSession, place: str) -> int | None:
+    """The bytes of a file, or None where there is none."""
+    file_system, path = open_place(spark, place)
+    try:
+        return int(file_system.getFileStatus(path).getLen())
+    except Py4JJavaError as error:
+        if "FileNotFoundException" in error.java_exception.getClass().getName():
+            return None
+        raise
+
+
+def read_text(spark: SparkSession, place: str) -> str | None:
+    """The text of a small file (UTF-8), or None where there is none."""
+    jvm: Any = spark.sparkContext._jvm
+    with _reading(spark, place) as stream:
+        return None if stream is None else str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+
+
+def read_first_line(spark: SparkSession, place: str) -> str | None:
+    """The first line of a file (UTF-8), or None where there is none."""
+    jvm: Any = spark.sparkContext._jvm
+    with _reading(spark, place) as stream:
+        if stream is None:
+            return None
+        line = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(stream, "UTF-8")).readLine()
+        return None if line is None else str(line)
+
+
+def write_text(spark: SparkSession, place: str, text: str) -> None:
+    """Write a small file (UTF-8), over one of that name."""
+    file_system, path = open_place(spark, place)
+    stream = file_system.create(path, True)
+    try:
+        stream.write(bytearray(text.encode("utf-8")))
+    finally:
+        stream.close()
+
+
+@contextmanager
+def _reading(spark: SparkSession, place: str) -> Iterator[Any]:
+    file_system, path = open_place(spark, place)
+    stream = file_system.open(path) if file_system.exists(path) else None
+    try:
+        yield stream
+    finally:
+        if stream is not None:
+            stream.close()
