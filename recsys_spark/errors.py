@@ -17,12 +17,17 @@ class Problem:
     do: str
 
     def __str__(self) -> str:
-        return printable(f"{self.where}: wanted {self.wanted}; found {self.found}. {self.do}")
+        told = f"{self.where}: wanted {self.wanted}; found {self.found}. {self.do}"
+        return "\n".join(map(printable, told.split("\n")))
 
 
 def printable(text: str) -> str:
-    """The text with escapes for what could steer a terminal or hide in it: a source's bytes may be in a message."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else f"\\u{ord(letter):04x}" for letter in text)
+    r"""One line that cannot steer a terminal: what is not to be printed is spelled out, as `\x1b`."""
+    return "".join(letter if letter.isprintable() else _spell(letter) for letter in text)
+
+
+def _spell(letter: str) -> str:
+    return " " if letter == "\t" else letter.encode("unicode_escape").decode()
 
 
 class RecsysError(Exception):

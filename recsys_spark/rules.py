@@ -23,7 +23,7 @@ from recsys_spark.tables.source import find_column, read_source, require_columns
 from recsys_spark.tables.sql import require_plain_sql, require_value
 from recsys_spark.tables.store import first_row
 from recsys_spark.transforms.rules import ITEM, USER, Rules, describe_items, describe_users
-from recsys_spark.transforms.values import trim_text
+from recsys_spark.transforms.values import is_undecoded, trim_text
 
 _IDS: Final = (c.USER_ID, c.ITEM_ID)
 _TEXT_FORMATS: Final = ("csv", "tsv", "jsonl")
@@ -133,16 +133,33 @@ def _read(spark: SparkSession, table: RuleTableConfig, where: str) -> DataFrame:
     found = {target: find_column(rows, name) for name, target in table.columns.items()}
     named = {target: column[0] for target, column in found.items() if column is not None}
     read = rows.select(*[(trim_text(value) if name in _IDS else value).alias(name) for name, value in named.items()])
-    has_null = reduce(or_, [F.col(name).isNull() for name in read.columns if name in _IDS])
-    num_without = read.where(has_null).count()
+    _require_ids(read, where)
+    return read
+
+
+def _require_ids(rows: DataFrame, where: str) -> None:
+    """Raise for rows without an id, and for ids of which some bytes were no text."""
+    ids = [name for name in rows.columns if name in _IDS]
+    num_without, num_undecoded = first_row(
+        rows.agg(
+            F.count_if(reduce(or_, [F.col(name).isNull() for name in ids])),
+            F.count_if(reduce(or_, [is_undecoded(F.col(name)) for name in ids])),
+        )
+    )
     if num_without:
         raise problem(
             f"configuration, {where}",
-            wanted=f"{' and '.join(name for name in read.columns if name in _IDS)} in each row",
+            wanted=f"{' and '.join(ids)} in each row",
             found=f"{num_without:,} rows without",
             do="Mend the table: a rule that is only read in part would bar what it should not.",
         )
-    return read
+    if num_undecoded:
+        raise problem(
+            f"configuration, {where}",
+            wanted=f"{' and '.join(ids)} that can be decoded",
+            found=f"{num_undecoded:,} rows with bytes that are no text",
+            do="Name the encoding in source.options, as {encoding: iso-8859-1}.",
+        )
 
 
 def _require_whole_rows(rows: DataFrame, table: RuleTableConfig, where: str) -> None:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from recsys_spark.errors import printable
+
 MAX_LINE_BYTES: Final = 2**12
 """A longer line is said in pieces."""
 MAX_CONNECTIONS: Final = 16
@@ -71,15 +73,6 @@ def open_line(address: LineAddress) -> Callable[[str], None]:
                 connection.sendall(f"{line}\n".encode())
 
     return send
-
-
-def printable(text: str) -> str:
-    r"""One line that cannot steer a terminal: what is not to be printed is spelled out, as `\x1b`."""
-    return "".join(letter if letter.isprintable() else _spell(letter) for letter in text)
-
-
-def _spell(letter: str) -> str:
-    return " " if letter == "\t" else letter.encode("unicode_escape").decode()
 
 
 class _LineServer(socketserver.ThreadingTCPServer):

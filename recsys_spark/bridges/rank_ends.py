@@ -11,10 +11,9 @@ from enum import IntEnum, auto
 from typing import Any, Final, cast
 
 from recsys_spark.bridges.horovod_launch import LaunchError, OutputTail, RankEnd
-from recsys_spark.bridges.live_lines import printable
 from recsys_spark.bridges.rank_entry import FAILURE_MARK
 from recsys_spark.config.secrets import hide
-from recsys_spark.errors import Problem, RecsysError, problem
+from recsys_spark.errors import Problem, RecsysError, printable, problem
 from recsys_spark.tables.failures import cause_of
 
 _LINES: Final = 10

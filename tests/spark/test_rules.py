@@ -344,6 +344,15 @@ def test_a_quote_that_nobody_closes_takes_no_rows_with_it(spark, tmp_path):
         load_rules(spark, given, list_size=5)
 
 
+def test_ids_that_cannot_be_decoded_bar_nobody_in_silence(spark, tmp_path):
+    source = {"format": "csv", "path": str(tmp_path / "blocked.csv")}
+    (tmp_path / "blocked.csv").write_bytes("user_id,item_id\nMüller,a\nAnn,a\n".encode("iso-8859-1"))
+    blocked = {"source": source, "columns": {"user_id": "user_id", "item_id": "item_id"}}
+    given = config(tmp_path).model_copy(update={"blocked": tables(blocked=blocked)["blocked"]})
+    with pytest.raises(RecsysError, match=r"rules\.blocked: wanted .* that can be decoded; found 1 rows with bytes"):
+        load_rules(spark, given, list_size=5)
+
+
 def test_what_rules_come_to_is_told(spark, items, tmp_path):
     bars = [({"stock": 5000, "region": 30},), ({"stock": 5000, "region": 90},)]
     segments = spark.createDataFrame(bars, "barred_by map<string,bigint>")

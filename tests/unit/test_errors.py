@@ -22,6 +22,11 @@ def test_every_problem_has_a_line():
     )
 
 
+def test_a_message_cannot_steer_a_terminal_whatever_a_source_holds():
+    told = str(Problem("file a.csv", wanted="text", found="\x1b[2J\x00\u202egpj", do="Mend it.\nThen again."))
+    assert told == "file a.csv: wanted text; found \\x1b[2J\\x00\\u202egpj. Mend it.\nThen again."
+
+
 def test_problems_cross_process_borders_whole():
     arrived = pickle.loads(pickle.dumps(RecsysError([FIRST, SECOND])))
     assert isinstance(arrived, RecsysError)
