@@ -24,11 +24,11 @@ SPLIT = SplitConfig(
 )
 
 
-def test_every_row_read_is_accepted_or_rejected(spark):
-    require_balance(read=1007, accepted=1000, rejected=7, section="events")
+def test_every_row_read_is_accepted_rejected_or_kept_out(spark):
+    require_balance(read=1007, accepted=1000, rejected=4, kept_out=3, section="events")
     for accepted in (999, 1001):
-        with pytest.raises(RecsysError, match=r"ingest of events: wanted accepted \+ rejected = 1,007 rows read"):
-            require_balance(read=1007, accepted=accepted, rejected=7, section="events")
+        with pytest.raises(RecsysError, match=r"events: wanted accepted \+ rejected \+ kept out = 1,007 rows read"):
+            require_balance(read=1007, accepted=accepted, rejected=4, kept_out=3, section="events")
 
 
 def rejected(spark):
@@ -39,12 +39,12 @@ def rejected(spark):
 
 
 def test_as_many_refused_rows_as_are_allowed_stop_nothing(spark):
-    assert require_few_faulty(rejected(spark), read=110, max_share=0.1, section="items") == 11
+    require_few_faulty(rejected(spark), count=11, read=110, max_share=0.1, section="items")
 
 
 def test_too_many_refused_rows_stop_the_run_with_the_commonest_reasons_and_examples(spark):
     with pytest.raises(RecsysError) as raised:
-        require_few_faulty(rejected(spark), read=109, max_share=0.1, section="items")
+        require_few_faulty(rejected(spark), count=11, read=109, max_share=0.1, section="items")
     text = str(raised.value)
     assert "wanted at most 10.0% of 109 rows refused (items.max_rejected_share); found 11 refused: " in text
     first, second, third = text.partition("refused: ")[2].partition(". They are")[0].split("; ")

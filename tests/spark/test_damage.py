@@ -192,7 +192,7 @@ def test_a_full_disk_is_told_whoever_met_it(spark):
 
 def test_an_error_of_ours_in_a_worker_is_told_as_it_was_raised(spark):
     told = refusal(lambda: failing(spark, raise_a_problem))
-    assert str(told) == ("model /m: wanted its files as saved; found another checksum. Twice. Train it.")
+    assert str(told) == "model /m: wanted its files as they were saved; found another checksum. Twice. Train it."
 
 
 def test_a_fault_of_python_code_in_a_worker_keeps_its_traceback(spark):

@@ -204,7 +204,7 @@ def test_rows_that_a_filter_keeps_out_repeat_nothing(shop):
 @pytest.mark.parametrize(
     ("sql", "word"),
     [
-        ("Quantty > 0", "quantity"),
+        ("Quantty > 0", "Did you mean 'Quantity'?"),
         ("(SELECT count(*) FROM csv.`/etc/passwd`) > 0", "events.where.own"),
         ("_recsys_number > 3", "_recsys_number"),
         ("Quantity", "events.where.own"),

@@ -26,7 +26,7 @@ def as_source(rows):
 
 
 def notation(pattern, zone):
-    return Notation.of(pattern=pattern, zone=zone, missing=["NaN", "-"])
+    return Notation.of(pattern=pattern, zone=zone)
 
 
 def events_at(rows, pattern=DAY_AND_TIME, zone="UTC"):

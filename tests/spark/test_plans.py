@@ -20,6 +20,7 @@ from recsys_spark.transforms import (
     changes,
     history,
     ingest,
+    item_index,
     items,
     lists,
     order,
@@ -70,6 +71,7 @@ class Frames:
             return make(", ".join(f"`{column.name}` {column.sql_type}" for column in table.columns) + more)
 
         self.events, self.items, self.index = of(catalog.EVENTS), of(catalog.ITEMS), of(catalog.ITEM_INDEX)
+        self.written_index = of(catalog.ITEM_INDEX, f", {item_index.WRITTEN_AT} timestamp")
         self.numbered = of(catalog.EVENTS, ", item_idx int")
         self.candidates, self.sequences, self.blends = of(catalog.CANDIDATES), of(catalog.SEQUENCES), of(catalog.BLENDS)
         self.towers = make("seen_rule string, user_id string, item_id string, rank int, score double")
@@ -167,6 +169,7 @@ CASES = {
     ingest.faulty: lambda f: ingest.faulty(f.parsed),
     ingest.accepted: lambda f: ingest.accepted(f.parsed),
     ingest.rejected: lambda f: ingest.rejected(f.parsed),
+    item_index.keep_first_numbers: lambda f: item_index.keep_first_numbers(f.written_index),
     items.number_new_items: lambda f: items.number_new_items(f.items, f.index),
     items.text_fields: lambda f: items.text_fields(f.items, f.index, template="{title}, {attributes.size}"),
     order.keep_best: lambda f: order.keep_best(f.counts, "user_id", num_rows=5),
