@@ -28,8 +28,8 @@ MESSAGES = {
         f"Mend what it says, then run the job again.\n{AT_WORK}"
     ),
     "raise_a_users_error_on_the_second_rank": "file x: wanted rows; found none. Mend it.",
-    "lose_the_task_of_the_second_rank": (
-        f"{FOUND} rank 1 was lost with its Spark task (its executor or Python worker ended). {MEMORY}\n{AT_WORK}"
+    "lose_the_task_of_the_second_rank": (  # and with the task, maybe, the last lines of the rank
+        f"{FOUND} rank 1 was lost with its Spark task (its executor or Python worker ended). {MEMORY}\n"
     ),
     "where_a_library_is_missing:finish": (
         f"{FOUND} a Spark task that failed: ModuleNotFoundError: No module named 'no_such_library'. "
