@@ -28,6 +28,9 @@ export LC_ALL := C.UTF-8
 # One machine needs no address that others reach, and a host name that resolves to none would stop Spark.
 export SPARK_LOCAL_IP := 127.0.0.1
 
+# Two Spark sessions of tests side by side, each with about one busy core and 3 GiB.
+TEST_WORKERS ?= 2
+
 DATASET := complete_journey
 ARGS    ?=
 
@@ -60,7 +63,7 @@ submit: setup ## run the pipeline on your own data: ARGS='--conf-file conf/base.
 	@$(WITH_JARS); $(SUBMIT) jobs/pipeline.py $(ARGS)
 
 test: setup ## run the tests
-	@$(WITH_JARS); pytest $(ARGS)
+	@$(WITH_JARS); pytest -n $(TEST_WORKERS) --dist loadgroup $(ARGS)
 
 lint: setup ## check style, types and the layers of the imports
 	ruff check .
