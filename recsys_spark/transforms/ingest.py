@@ -193,18 +193,14 @@ def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], no
     """Where each row comes from, all it says (JSON, or its line when it is malformed), and the texts of `targets`.
 
     What has to be read from its text (a number, a moment) is called told_…; a moment of the source's own type stays
-    beside it as given_…. One step for the texts and one for what is read from them: in a single step Spark would trim
-    and parse each text as often as it is named.
+    beside it as given_…. A step each to trim the texts, to drop those that mean nothing, and (in the caller) to read
+    values from them: in a single one Spark would trim and parse each text as often as it is named.
     """
     found = {target: _require_column(raw, name) for name, target in columns.items()}
     given = {target: column for target, (column, _) in found.items()}
     whole = F.to_json(F.struct(*[F.col(quoted(name)) for name in own_columns(raw)]))
-
-    def text(name: str) -> Column:
-        return without_missing(trim_text(given[name]), notation) if name in given else F.lit(None).cast("string")
-
-    told = {f"told_{name}" if name in _READ_FROM_TEXT else name: text(name) for name in targets}
-    return raw.select(
+    told_as = {name: f"told_{name}" if name in _READ_FROM_TEXT else name for name in targets}
+    trimmed = raw.select(
         F.col(FILE).alias(c.SOURCE),
         F.col(BLOCK),
         F.col(NUMBER).alias(c.OFFSET),
@@ -213,16 +209,21 @@ def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], no
         F.col(SWALLOWED),
         F.col(KEPT_OUT),
         _attributes(given, notation).alias(c.ATTRIBUTES),
-        *[value.alias(name) for name, value in told.items()],
+        *[
+            (trim_text(given[name]) if name in given else F.lit(None).cast("string")).alias(told)
+            for name, told in told_as.items()
+        ],
         *[
             given[name].alias(f"given_{name}")
             for name in targets
             if name in found and found[name][1].simpleString() in _MOMENT_TYPES
         ],
-    ).withColumns(
+    )
+    kept = {told_as[name]: without_missing(F.col(told_as[name]), notation) for name in targets if name in given}
+    return trimmed.withColumns(kept).withColumns(
         {
-            _HAS_UNDECODED: _any(is_undecoded(F.col(name)) for name in told),
-            _HAS_FLOAT_ID: _any(is_float_id(F.col(name)) for name in (c.USER_ID, c.ITEM_ID) if name in told),
+            _HAS_UNDECODED: _any(is_undecoded(F.col(told_as[name])) for name in targets if name in given),
+            _HAS_FLOAT_ID: _any(is_float_id(F.col(name)) for name in (c.USER_ID, c.ITEM_ID) if name in given),
         }
     )
 

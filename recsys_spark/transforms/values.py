@@ -44,8 +44,11 @@ def trim_text(given: Column) -> Column:
 
 
 def without_missing(text: Column, notation: Notation) -> Column:
-    """The text, null for a word that means no value."""
-    return F.when(~F.lower(text).isin(*notation.missing), text) if notation.missing else text
+    """The text, null for a word that means no value; most texts are known by their length to be none of them."""
+    if not notation.missing:
+        return text
+    longest = max(len(word.encode()) for word in notation.missing)
+    return F.when((F.octet_length(text) > longest) | ~F.lower(text).isin(*notation.missing), text)
 
 
 def is_undecoded(text: Column) -> Column:
