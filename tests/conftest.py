@@ -26,12 +26,10 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests of one file stay together, as they share what it makes, and so do those of a folder that is one run."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ("jobs", "distributed") else item.path.stem))
+    folder = item.path.parent.name
+    item.add_marker(pytest.mark.xdist_group(folder if folder in ("jobs", "distributed") else item.path.stem))
 
 
 def delta_jars() -> list[str]:
