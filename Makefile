@@ -63,7 +63,7 @@ submit: setup ## run the pipeline on your own data: ARGS='--conf-file conf/base.
 	@$(WITH_JARS); $(SUBMIT) jobs/pipeline.py $(ARGS)
 
 test: setup ## run the tests
-	@$(WITH_JARS); pytest -n $(TEST_WORKERS) --dist loadgroup $(ARGS)
+	@$(WITH_JARS); pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 lint: setup ## check style, types and the layers of the imports
 	ruff check .

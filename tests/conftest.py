@@ -26,12 +26,6 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tests of one file stay together, as they share what it makes, and so do those of a folder that is one run."""
-    folder = item.path.parent.name
-    item.add_marker(pytest.mark.xdist_group(folder if folder in ("jobs", "distributed") else item.path.stem))
-
-
 def delta_jars() -> list[str]:
     """Delta's jars from RECSYS_DELTA_JARS (a folder or a comma list); none: Spark fetches them from Maven."""
     given = os.environ.get("RECSYS_DELTA_JARS", "")
