@@ -59,11 +59,12 @@ class _Fault:
 def name_kept_out(raw: DataFrame, where: Mapping[str, str]) -> DataFrame:
     """`raw` with KEPT_OUT by `where`: name -> SQL over the source's own columns; false and null keep a row out.
 
-    Malformed rows stay, to be refused: their columns may be in the wrong places.
+    Malformed rows stay, to be refused: their columns may be in the wrong places. So do those that hold other rows.
     """
     names = [F.when(~F.coalesce(F.expr(sql), F.lit(False)), F.lit(name)) for name, sql in sorted(where.items())]
     first = F.coalesce(*names) if names else F.lit(None).cast("string")
-    return raw.withColumn(KEPT_OUT, F.when(F.col(MALFORMED).isNull(), first))
+    is_one_row = F.col(MALFORMED).isNull() & (F.col(SWALLOWED) == 0)
+    return raw.withColumn(KEPT_OUT, F.when(is_one_row, first))
 
 
 def parse_events(

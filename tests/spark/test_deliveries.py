@@ -237,3 +237,14 @@ def test_a_row_whose_field_holds_rows_is_refused_with_their_number(shop):
     assert "00010,Thing 10,10.00" in raw and "00038,Thing 38" in raw, "nothing is lost"
     assert "30 lines inside of refused rows look like rows: a quote may be opened and not closed" in record.notes
     assert shop.store.read(ITEMS).count() == 29
+
+
+def test_rows_inside_of_a_field_are_not_kept_out_in_silence(shop):
+    shop.write("a.csv", "item,name,kind", "7,Tea,a", '8,"5 inch,a', '9,90" wide,b', "10,Cake,b")
+    settings = ("items.source.options.multiLine=true", "items.max_rejected_share=1", "items.where.own=kind = 'a'")
+    shop.items("a.csv", *settings)
+    assert shop.rows(ITEMS, "item_id") == [("7",)]
+    ((raw, reasons),) = shop.rows(ITEMS_REJECTED, "raw", "reasons")
+    assert "9,90" in raw and reasons == [
+        "a field holds 1 lines that look like rows: a quote may be opened and not closed"
+    ]
