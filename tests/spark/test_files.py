@@ -188,7 +188,7 @@ def test_a_field_inside_of_a_struct_may_be_mapped(spark, tmp_path):
 @pytest.mark.parametrize(
     ("content", "found", "do"),
     [
-        (gzip.compress(b"user,item\nu1,a\n"), "gzip data", "rename it to end with .gz"),
+        (gzip.compress(b"user,item\nu1,a\n", mtime=0), "gzip data", "rename it to end with .gz"),
         (b"BZh91AY&SY", "bzip2 data", "rename it to end with .bz2"),
         (b"PAR1\x15\x04", "a Parquet file", "Set events.source.format: parquet"),
         ("user,item\nu1,a\n".encode("utf-16"), "a text in UTF-16", "options: {encoding: UTF-16, multiLine: true}"),
