@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.embed_texts import product_texts
@@ -149,4 +149,5 @@ def _put_model(spark: SparkSession, store: Store, place: TrackingPlace, folder: 
     with tracked_run(place, warehouse=store.root, run_id="main", stage="bench") as run:
         model = run.register(folder, tags={})
     row = ("main", model.name, model.version, model.uri, model.run_id, 10.0, -3.0, 0.0, checksum)
-    store.replace(MODELS, spark.createDataFrame([row], MODELS.schema), {"run_id": "main"})
+    named = Row(**dict(zip(MODELS.column_names, row, strict=True)))
+    store.replace(MODELS, MODELS.of_rows(spark, [named]), {"run_id": "main"})

@@ -26,7 +26,7 @@ def run(context: Context) -> None:
         f"model {trained.model_name} version {trained.model_version}, validation NDCG {trained.validation_ndcg:.4f}"
     )
     row = as_model_row(trained, context.config.run.id)
-    context.replace(MODELS, context.spark.createDataFrame([row], MODELS.schema))
+    context.replace(MODELS, MODELS.of_rows(context.spark, [row]))
 
 
 STAGE = Stage(

@@ -62,9 +62,10 @@ def require_one_number_each(index: DataFrame) -> DataFrame:
 
 
 def count_unknown_items(events: DataFrame, index: DataFrame) -> int:
-    """Events whose item is in no catalogue; all of them unknown is an error that shows ids of both sides."""
-    unknown = events.join(index, on=[c.ITEM_ID], how="left_anti")
-    count, total = unknown.count(), events.count()
+    """Events whose item is not in `index` (key: item_id); if all are unknown, the error shows ids of both sides."""
+    known = index.select(c.ITEM_ID, F.lit(True).alias("is_known"))
+    of_each = F.count(F.lit(1)), F.count_if(F.col("is_known").isNull())
+    total, count = first_row(events.join(known, on=[c.ITEM_ID], how="left").agg(*of_each))
     if total == 0:
         raise problem(
             "table EVENTS",

@@ -23,14 +23,15 @@ _HASH_LETTERS_BEFORE = 32
 
 def read_delivery(context: Context, settings: EventsConfig | ItemsConfig, section: str) -> DataFrame:
     """The source's rows, each with the row filter that keeps it out, once the mapping, the pattern and the filters are
-    known to fit the source."""
+    known to fit the source; how many there are is counted, and none is an error."""
     require_timestamp_format(context.spark, settings.timestamp.format, section)
-    raw = read_source(context.spark, settings.source, section)
+    raw = read_source(context.spark, settings.source, section, can_be_empty=True)
     require_columns(raw, settings.columns, section)
     names = own_columns(raw)
     for name, sql in settings.where.items():
         require_plain_sql(context.spark, sql, f"{section}.where.{name}", columns=names)
         require_value(raw, sql, f"{section}.where.{name}", columns=names, kind="boolean")
+    context.count_source(section, count_rows(context.spark, settings.source, section))
     return name_kept_out(raw, settings.where)
 
 
@@ -51,7 +52,7 @@ def write_delivery(
     or the run fails.
     """
     section = to.name.lower()
-    num_read = context.count_source(section, count_rows(context.spark, settings.source))
+    num_read = context.rows_in[section]
     outcome = first_row(count_outcomes(parsed, settings.where)).asDict()
     for name, count in outcome["kept_out"].items():
         context.note(f"{count:,} rows kept out by {section}.where.{name}")

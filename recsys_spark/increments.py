@@ -12,7 +12,7 @@ from recsys_spark.transforms.changes import without_equals
 def read_standing(context: Context, table: Table, **slice_values: str) -> DataFrame:
     """The slice as earlier runs left it; no rows with --force. What is written next is made of it (`read_own`)."""
     rows = context.read_own(table, **slice_values)
-    return context.spark.createDataFrame([], table.schema) if context.force else rows
+    return table.of_rows(context.spark, []) if context.force else rows
 
 
 def bring_up_to_date(

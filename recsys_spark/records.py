@@ -38,8 +38,7 @@ class Records:
 
     def add(self, spark: SparkSession, record: Row) -> None:
         """Append the record of a stage that has just finished."""
-        one = spark.createDataFrame([record], RUNS.schema).coalesce(1)  # its check shuffles nothing
-        state = self._store.append(RUNS, one).state
+        state = self._store.append(RUNS, RUNS.of_rows(spark, [record])).state
         is_next = self._state is not None and state == State(self._state.table_id, self._state.version + 1)
         self._state = state if is_next else None
         self._newest[record[c.STAGE]] = record

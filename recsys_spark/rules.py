@@ -227,7 +227,7 @@ def _require_sql(spark: SparkSession, rules: Rules) -> None:
     user_names = [c.USER_ID, *(name for table in rules.user_tables for name in table.columns)]
     of_items = [f"{ITEM}.{name}" for name in dict.fromkeys(item_names)]
     of_users = [f"{USER}.{name}" for name in dict.fromkeys(user_names)]
-    items = describe_items(spark.createDataFrame([], ITEMS.schema), rules).select(ITEM)
+    items = describe_items(ITEMS.of_rows(spark, []), rules).select(ITEM)
     nobody = spark.createDataFrame([], f"{c.USER_ID} string, {c.AS_OF} timestamp")
     pairs = describe_users(nobody, rules).select(c.AS_OF, USER).crossJoin(items)
     for name, sql in rules.conditions.items():

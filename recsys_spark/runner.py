@@ -149,11 +149,10 @@ class Context:
         """Add to an append-only table what `new_rows` makes of the rows it has; returns how many came."""
         return self._record(table, self.store.extend(table, new_rows))
 
-    def count_source(self, name: str, rows: int) -> int:
+    def count_source(self, name: str, rows: int) -> None:
         """Record how many rows an outside source gave."""
         self.rows_in[name] = rows
         log.info("  %s rows read", f"{rows:,}")
-        return rows
 
     def note_count(self, count: int, what: str) -> None:
         """A note about rows that are worth one; none are not."""

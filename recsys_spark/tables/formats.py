@@ -73,6 +73,14 @@ def load(spark: SparkSession, source: SourceConfig, where: str) -> DataFrame:
     return rows.select("*", F.lit(None).cast("string").alias(MALFORMED), F.lit(0).alias(SWALLOWED), *_places(rows))
 
 
+def load_unparsed(spark: SparkSession, source: SourceConfig) -> DataFrame:
+    """As many rows as the source has, to be counted: their columns are neither asked for nor, in texts, inferred."""
+    reader = reader_of(spark, source)
+    if source.format in TEXT_OPTIONS:
+        reader = reader.schema(StructType([StructField(MALFORMED, StringType())]))
+    return reader.options(header="true", enforceSchema="true").load(path_of(spark, source))
+
+
 def _places(rows: DataFrame) -> list[Column]:
     """FILE, BLOCK and NUMBER; a source may have a column `_metadata` of its own."""
     metadata = rows.metadataColumn("_metadata")

@@ -18,10 +18,9 @@ from recsys_spark.tables.formats import (
     TEXT_OPTIONS,
     folder_columns,
     load,
+    load_unparsed,
     own_columns,
-    path_of,
     quoted,
-    reader_of,
     require_lines,
     with_folders,
 )
@@ -35,7 +34,7 @@ def read_source(spark: SparkSession, source: SourceConfig, section: str, *, can_
     Text formats come as strings: nothing is guessed, nothing is cast. Every file below the path is read, at any depth;
     folders named as Hive does (day=monday/) give columns too, behind the others, as texts. `section` names the place in
     the configuration for the errors: no such path, files that would be passed over or are of another kind, no columns,
-    no rows (unless that may be), a header that differs between files.
+    no rows (unless that may be, or `count_rows` is to say it), a header that differs between files.
     """
     where = f"configuration, {section}.source.path"
     files = [] if source.format == "delta" else find_files(spark, source.path)
@@ -51,21 +50,20 @@ def read_source(spark: SparkSession, source: SourceConfig, section: str, *, can_
     except JAVA_ERRORS as error:
         raise _unreadable(source, where, error) from None
     if is_empty:
-        raise problem(
-            where,
-            wanted="at least one row",
-            found=f"none in {source.path}",
-            do="Look whether the delivery is complete.",
-        )
+        raise _no_rows(source, where)
     return whole
 
 
-def count_rows(spark: SparkSession, source: SourceConfig) -> int:
-    """Rows of the source, counted without parsing them: the other side of accepted + rejected = read."""
+def count_rows(spark: SparkSession, source: SourceConfig, section: str) -> int:
+    """Rows of the source (none is an error), counted without parsing: the other side of accepted + rejected = read."""
+    where = f"configuration, {section}.source.path"
     try:
-        return reader_of(spark, source).options(header="true").load(path_of(spark, source)).count()
+        num_rows = load_unparsed(spark, source).count()
     except JAVA_ERRORS as error:
-        raise _unreadable(source, f"source {source.path}", error) from None
+        raise _unreadable(source, where, error) from None
+    if not num_rows:
+        raise _no_rows(source, where)
+    return num_rows
 
 
 # --- the mapping and the pattern -------------------------------------------------------------------------------------
@@ -140,7 +138,7 @@ def require_timestamp_format(spark: SparkSession, pattern: str, section: str) ->
     if pattern in ("epoch_seconds", "epoch_millis"):
         return
     try:
-        spark.range(1).select(F.try_to_timestamp(F.lit(_EXAMPLE), F.lit(pattern))).collect()
+        spark.sql("VALUES (1)").select(F.try_to_timestamp(F.lit(_EXAMPLE), F.lit(pattern))).collect()  # without a job
     except Exception as error:
         letters = "Years are y, not Y (the year of a week). " if "Y" in pattern else ""
         raise problem(
@@ -149,6 +147,12 @@ def require_timestamp_format(spark: SparkSession, pattern: str, section: str) ->
             found=pattern,
             do=f"{letters}Write for example yyyy-MM-dd HH:mm:ss. Spark says: {str(error).splitlines()[0]}",
         ) from None
+
+
+def _no_rows(source: SourceConfig, where: str) -> RecsysError:
+    return problem(
+        where, wanted="at least one row", found=f"none in {source.path}", do="Look whether the delivery is complete."
+    )
 
 
 def _unreadable(source: SourceConfig, where: str, error: Exception) -> RecsysError:

@@ -100,7 +100,7 @@ class Store:
     def read_at(self, table: Table, state: State | None) -> DataFrame:
         """The rows at a state; no rows where there was no table."""
         if state is None:
-            return self._spark.createDataFrame([], table.schema)
+            return table.of_rows(self._spark, [])
         return self.read(table, state.version)
 
     def lost_files(self, table: Table, version: int) -> list[str]:
@@ -312,12 +312,12 @@ def _kept_relation(rows: DataFrame) -> Any:
     plan: Any = rows._jdf.queryExecution().optimizedPlan()
     while plan.nodeName() in ("Project", "Filter", "Repartition"):
         plan = plan.child()
-    return plan if plan.nodeName() in ("InMemoryRelation", "LogicalRDD") else None
+    return plan if plan.nodeName() in ("InMemoryRelation", "LocalRelation") else None
 
 
 def _holds_few(relation: Any) -> bool:
     """Whether a kept frame is computed already and small: in one partition, its check is one Spark job and not four."""
-    is_computed = relation.nodeName() == "InMemoryRelation" and relation.cacheBuilder().isCachedColumnBuffersLoaded()
+    is_computed = relation.nodeName() == "LocalRelation" or relation.cacheBuilder().isCachedColumnBuffersLoaded()
     return bool(is_computed and int(relation.stats().sizeInBytes()) < _FEW_BYTES)
 
 

@@ -32,7 +32,7 @@ def source_of(path, kind="csv", **options):
 def users_of(spark, source):
     rows = read_source(spark, source, "events")
     found = sorted(row.user for row in rows.collect())
-    assert len(found) == count_rows(spark, source), "counted without parsing, and parsed"
+    assert len(found) == count_rows(spark, source, "events"), "counted without parsing, and parsed"
     return found
 
 

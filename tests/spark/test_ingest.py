@@ -38,7 +38,7 @@ def parse(spark, path, *, kind="csv", columns=COLUMNS, event_type=None, options=
     raw = name_kept_out(read_source(spark, source, "events"), where or {})
     notation = Notation.of(pattern=DAY_AND_TIME, zone="UTC")
     parsed = parse_events(raw, columns=columns, event_type=event_type, notation=notation, repeats=repeats)
-    return parsed, count_rows(spark, source)
+    return parsed, count_rows(spark, source, "events")
 
 
 def in_order(parsed, *names):

@@ -36,7 +36,7 @@ def rows_of(spark, source):
     """(values of the source's own columns …, text of a malformed row) in the order of the source."""
     rows = read_source(spark, source, "events")
     found = sorted(rows.collect(), key=lambda row: (row[FILE], row[BLOCK], row[NUMBER]))
-    assert len(found) == count_rows(spark, source), "counted without parsing, and parsed"
+    assert len(found) == count_rows(spark, source, "events"), "counted without parsing, and parsed"
     return [(*[row[name] for name in own_columns(rows)], row[MALFORMED]) for row in found]
 
 
@@ -107,7 +107,7 @@ def test_tables_keep_their_types(spark, tmp_path, kind):
         "2020-03-01 12:00:00",
         None,
     )
-    assert count_rows(spark, source) == 1
+    assert count_rows(spark, source, "events") == 1
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -178,8 +178,8 @@ def test_a_damaged_file_and_nanoseconds_say_what_is_wrong(spark, put, tmp_path):
     put("a.jsonl", whole[:-20])
     (tmp_path / "a.jsonl").rename(tmp_path / "a.jsonl.gz")
     source = SourceConfig(format="jsonl", path=str(tmp_path / "a.jsonl.gz"), options={})
-    (message,) = told(count_rows, spark, source)
-    assert message.startswith(f"source {source.path}: wanted a jsonl file, folder or glob that can be read; found ")
+    (message,) = told(count_rows, spark, source, "events")
+    assert message.startswith("configuration, events.source.path: wanted a jsonl file, folder or glob that can be read;")
 
     table = pyarrow.table({"time": pyarrow.array([1], pyarrow.timestamp("ns", "UTC"))})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", version="2.6")
