@@ -179,7 +179,7 @@ def test_a_damaged_file_and_nanoseconds_say_what_is_wrong(spark, put, tmp_path):
     (tmp_path / "a.jsonl").rename(tmp_path / "a.jsonl.gz")
     source = SourceConfig(format="jsonl", path=str(tmp_path / "a.jsonl.gz"), options={})
     (message,) = told(count_rows, spark, source, "events")
-    assert message.startswith("configuration, events.source.path: wanted a jsonl file, folder or glob that can be read;")
+    assert message.startswith("configuration, events.source.path: wanted a jsonl file, folder or glob that can be read")
 
     table = pyarrow.table({"time": pyarrow.array([1], pyarrow.timestamp("ns", "UTC"))})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", version="2.6")
