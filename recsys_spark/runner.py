@@ -44,7 +44,7 @@ def no_sources(_spark: SparkSession, _config: Config) -> list[str]:
     return []
 
 
-def nothing_outside(_config: Config) -> None:
+def nothing_outside(_: object) -> None:
     """A stage that needs nothing but its tables and sources."""
 
 
