@@ -163,14 +163,6 @@ def test_similar_users_are_listed_when_the_job_is_submitted(place, store, second
     assert all(len(others) == 5 and set(others) <= users - {user} for user, others in lists.items())
 
 
-def test_lists_longer_than_the_catalogue_hold_all_of_it(place, store, second_run):
-    done = place.submit("score", "--set", "score.top_k=61")
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "lists have fewer than 61 items: CANDIDATES.shortfall says why" in done.stdout
-    keeping = store.read(CANDIDATES).where("seen_rule = 'keep'")
-    assert {row.shortfall for row in keeping.collect()} == {"60 of 61: of 60 items all are listed"}
-
-
 def test_a_typo_in_the_configuration_is_found_before_spark_starts(place):
     done = place.submit("score", "--set", "score.topk=61")
     assert done.returncode == 1

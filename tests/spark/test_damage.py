@@ -73,7 +73,7 @@ def test_files_of_older_versions_and_of_other_runs_may_be_gone(world):  # noqa: 
 def test_a_slice_that_was_merged_is_looked_at_back_to_its_last_whole_write(spark, world):  # noqa: F811
     merge = {"run": importlib.import_module("jobs.tiny").merge_blends}
     world.run(**merge, force=True)
-    (first,) = [file for file in data_files(world.store, BLENDS) if file.stat().st_mtime_ns == newest(world)]
+    first, *_ = [file for file in data_files(world.store, BLENDS) if file.stat().st_mtime_ns == newest(world)]
     world.store.append(ITEM_INDEX, items(spark, "d", start=3))
     assert world.run(**merge).record["notes"] == ["1 embedded, 3 kept, 0 removed"]
     assert world.run(**merge).skipped
