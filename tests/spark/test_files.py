@@ -242,18 +242,3 @@ def test_two_rows_in_one_are_seen_too_whatever_the_separator(spark, tmp_path, se
     rows = read_source(spark, source_of(tmp_path / "a.csv", multiLine="true", sep=sep), "items")
     assert {row.id: row[SWALLOWED] for row in rows.collect()}["8"] == 1
     assert [row[SWALLOWED] for row in rows.where("id IN ('7', '10')").collect()] == [0, 0]
-
-
-def test_a_delta_table_whose_columns_are_mapped_and_whose_rows_are_marked_is_read_without_a_word(
-    spark, tmp_path, capfd
-):
-    path = str(tmp_path / "events")
-    rows = spark.range(6).selectExpr("'u' || id AS user", "'a' AS item").coalesce(1)
-    properties = {"delta.columnMapping.mode": "name", "delta.enableDeletionVectors": "true"}
-    rows.write.format("delta").options(**properties).save(path)
-    spark.sql(f"DELETE FROM delta.`{path}` WHERE user = 'u2'")
-    capfd.readouterr()
-    assert users_of(spark, SourceConfig(format="delta", path=path, options={})) == ["u0", "u1", "u3", "u4", "u5"]
-    found = read_source(spark, SourceConfig(format="delta", path=path, options={}), "events").where("user > 'u3'")
-    assert found.count() == 2
-    assert "ERROR" not in capfd.readouterr().err
