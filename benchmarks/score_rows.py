@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-EIGHT_BIT_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
-"""Flags of a processor that multiplies 8-bit numbers faster than float32 ones."""
+from recsys_spark.kernels.precision import EIGHT_BIT_PRODUCTS
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from recsys_spark.kernels.precision import fast_precision
+from recsys_spark.kernels.precision import fast_precision, has_8_bit_products
 from recsys_spark.kernels.text_encoder import TextEncoder, encode_all
 
 FLOAT32: Final = "float32"
@@ -129,6 +129,10 @@ def _has_onednn() -> bool:
     return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def _has_int8() -> bool:
+    return _has_onednn() and has_8_bit_products()
+
+
 def _has_bfloat16() -> bool:
     return fast_precision(_CPU) == torch.bfloat16
 
@@ -144,7 +148,7 @@ BACK_ENDS: Final = (
     BackEnd("float32_onednn", _with_linears(_OneDnnLinear), _has_onednn),
     BackEnd("bfloat16", _as_it_is, _has_bfloat16, torch.bfloat16, by_itself=_gains_by_bfloat16),
     BackEnd("bfloat16_weights", _in_bfloat16, _has_bfloat16, by_itself=_gains_by_bfloat16),
-    BackEnd("int8", _with_linears(_Int8Linear), _has_onednn, by_itself=_never),
+    BackEnd("int8", _with_linears(_Int8Linear), _has_int8, by_itself=_never),
     BackEnd("cuda_float32", _on_cuda, torch.cuda.is_available, clock=time.perf_counter),
     BackEnd("cuda_float16", _on_cuda_in_float16, torch.cuda.is_available, clock=time.perf_counter),
 )

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 import torch
+
+EIGHT_BIT_PRODUCTS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+"""Flags of a processor that multiplies 8-bit numbers faster than float32 ones."""
+
+
+def has_8_bit_products() -> bool:
+    """Whether this processor has; without them texts were encoded in int8 at a twentieth of float32's speed."""
+    processor = Path("/proc/cpuinfo")
+    flags = processor.read_text().split() if processor.exists() else ["avx512_vnni"] * torch.cpu._is_vnni_supported()
+    return not EIGHT_BIT_PRODUCTS.isdisjoint(flags)
 
 
 def fast_precision(device: torch.device) -> torch.dtype:
