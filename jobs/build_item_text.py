@@ -8,6 +8,7 @@ from recsys_spark import columns as c
 from recsys_spark.bridges.tokenize import IS_CUT, tokenize
 from recsys_spark.checks import require_one_number_each
 from recsys_spark.kernels.item_text import MAX_CHARS
+from recsys_spark.kernels.text_encoder import encoder_state
 from recsys_spark.runner import Context, Stage, main
 from recsys_spark.tables.catalog import ITEM_INDEX, ITEM_TEXT, ITEMS
 from recsys_spark.tables.store import first_row
@@ -32,6 +33,7 @@ STAGE = Stage(
     run=run,
     reads=(ITEMS, ITEM_INDEX),
     writes=(ITEM_TEXT,),
+    sources=lambda _spark, config: encoder_state(config.encoder),
     sections=("item_text", "encoder"),
 )
 

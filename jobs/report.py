@@ -20,6 +20,8 @@ from recsys_spark.tables.catalog import (
 )
 from recsys_spark.tracking import read_curve, require_tracking, tracking_place
 
+PAGE = "report.html"
+
 
 def run(context: Context) -> None:
     rows = {table.name: context.read(table) for table in STAGE.reads}
@@ -29,7 +31,7 @@ def run(context: Context) -> None:
         config=context.config,
         curve=partial(read_curve, tracking_place(context.config.tracking)),
     )
-    context.note(f"report: {context.store.write_text('report.html', render_page(facts))}")
+    context.note(f"report: {context.store.write_text(PAGE, render_page(facts))}")
 
 
 STAGE = Stage(
@@ -39,6 +41,7 @@ STAGE = Stage(
         EVENTS, EVENTS_REJECTED, ITEMS, ITEMS_REJECTED, ITEM_TEXT, SEQUENCES, MODELS, BLENDS, RECOMMENDATIONS, METRICS,
     ),
     writes=(),
+    pages=(PAGE,),
     sections=("run.id", "report", "split", "sequences", "item_text.max_tokens", "evaluate.ks", "train.validation_k",
               "tracking", "events.source", "items.source"),
     requires=require_tracking,

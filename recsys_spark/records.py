@@ -58,9 +58,12 @@ def still_stands(store: Store, record: Row, tables: Iterable[Table]) -> bool:
     return True
 
 
-def lost_files(store: Store, record: Row, tables: Iterable[Table]) -> dict[str, list[str]]:
-    """By table, the files of what the run wrote that are gone or have another size; tables without one are left out."""
-    lost = {}
+def lost_files(store: Store, record: Row, tables: Iterable[Table], pages: Iterable[str] = ()) -> dict[str, list[str]]:
+    """By table, the files of what the run wrote that are gone or have another size; tables without one are left out.
+
+    `pages` are files beside the tables, each its own.
+    """
+    lost = {page: [page] for page in pages if not store.has_text(page)}
     for table in tables:
         version = record[c.OUTPUTS].get(table.name)
         files = [] if version is None else store.lost_files(table, version)

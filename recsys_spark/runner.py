@@ -33,7 +33,7 @@ from recsys_spark.tables.commits import Basis, Commit
 from recsys_spark.tables.contract import Table
 from recsys_spark.tables.delta_log import State
 from recsys_spark.tables.failures import explain_failures
-from recsys_spark.tables.session import build_session
+from recsys_spark.tables.session import build_session, settings_of_meaning
 from recsys_spark.tables.store import Store
 
 log = logging.getLogger("recsys_spark")
@@ -62,6 +62,8 @@ class Stage:
     writes: tuple[Table, ...]
     sections: tuple[str, ...]
     sources: Callable[[SparkSession, Config], list[str]] = no_sources
+    pages: tuple[str, ...] = ()
+    """Files beside the tables that it leaves for people."""
     requires: Callable[[Config], None] = nothing_outside
     """Raises when something outside that the stage will need does not answer; asked before a session starts."""
 
@@ -161,8 +163,9 @@ class Context:
 
     def note(self, text: str) -> None:
         """Say something a person should know; it lands in the log, in RUNS and in the report."""
-        self.notes.append(text)
-        log.info("  %s", text)
+        shown = hide(text)
+        self.notes.append(shown)
+        log.info("  %s", shown)
 
     def note_all(self, texts: Iterable[str]) -> None:
         """Several notes, or none."""
@@ -208,10 +211,10 @@ def run_stage(
         settings = {path: config.section(path) for path in stage.sections}
         pinned = {name: [state.table_id, state.version] for name, state in inputs.items()}
         sources = stage.sources(spark, config)
-        mark = fingerprint([stage.name, code, settings, pinned, sources])
+        mark = fingerprint([stage.name, code, settings, pinned, sources, settings_of_meaning(spark)])
         last = None if force else records.last(stage.name)
         stands = last is not None and still_stands(store, last, stage.writes)
-        lost = lost_files(store, last, stage.writes) if last is not None and stands else {}
+        lost = lost_files(store, last, stage.writes, stage.pages) if last is not None and stands else {}
         if last is not None and stands and not lost and last[c.FINGERPRINT] == mark:
             log.info("%s: nothing changed, skipped", stage.name)
             return Outcome(stage.name, True, time.monotonic() - started, last)
@@ -239,8 +242,8 @@ def _require_unchanged(stage: Stage, before: list[str], after: list[str]) -> Non
         raise problem(
             f"stage {stage.name}",
             wanted="files that stay as they are while they are read",
-            found=f"{len(changed):,} states that came or went, as {changed[0]} (path, bytes, time of change)",
-            do="Run it again once the delivery is complete: what it wrote does not count as done.",
+            found=f"{len(changed):,} states that came or went, as {changed[0]}",
+            do="Run it again once they are complete: what it wrote does not count as done.",
         )
 
 
@@ -344,8 +347,8 @@ def as_job(
         submission = parse_arguments(name, arguments)
         for require in dict.fromkeys(stage.requires for stage in stages):
             require(submission.config)
-        spark = open_session(name, submission.config)
         with explain_failures(name, submission.config.warehouse):
+            spark = open_session(name, submission.config)
             body(submission, spark)
     except RecsysError as error:
         print(f"\n{name} stopped:\n{hide(str(error))}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import os
@@ -19,6 +20,7 @@ from recsys_spark.errors import problem
 from recsys_spark.kernels.attention import ready_attention
 
 _PACKAGE = "package:"
+_ENCODER_FILES: Final = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 _MIN_TOKENS: Final = 16
 """Fewest tokens of a batch; smaller ones are filled up with copies. Matrix products of fewer rows run through other
@@ -42,6 +44,19 @@ def find_encoder(name: str) -> str:
             found=f"{name} ({error})",
             do="Install it on every worker, or give a Hugging Face name or a local folder.",
         ) from None
+
+
+def encoder_state(name: str) -> list[str]:
+    """`file, SHA-256` of each file that transformers may read in the encoder's folder; none for a hub name."""
+    folder = Path(find_encoder(name))
+    files = sorted(file for file in folder.glob("*") if file.suffix in _ENCODER_FILES) if folder.is_dir() else []
+    return [f"{file.name}, {_sha256(file, file.stat().st_size, file.stat().st_mtime_ns)}" for file in files]
+
+
+@functools.lru_cache
+def _sha256(file: Path, _num_bytes: int, _changed: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Tokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,13 +47,17 @@ def read_first_line(spark: SparkSession, place: str) -> str | None:
 
 
 def write_text(spark: SparkSession, place: str, text: str) -> None:
-    """Write a small file (UTF-8), over one of that name."""
+    """Write a small file (UTF-8), in place of one of that name: whoever finds it finds it whole."""
+    content = bytearray(text.encode("utf-8"))
     file_system, path = open_place(spark, place)
-    stream = file_system.create(path, True)
+    _, half = open_place(spark, f"{path.getParent()}/_{path.getName()}.{uuid.uuid4().hex}")
+    stream = file_system.create(half, False)
     try:
-        stream.write(bytearray(text.encode("utf-8")))
+        stream.write(content)
     finally:
         stream.close()
+    file_system.delete(path, False)  # not every file system renames onto a file
+    file_system.rename(half, path)
 
 
 @contextmanager

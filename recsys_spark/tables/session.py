@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -21,6 +22,10 @@ _CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 
 ARROW_BATCH_BYTES: Final = 2**24
 """About the most that Spark hands a Python worker at a time; by its own default 256 MiB."""
+
+_MEANING: Final = re.compile(
+    r"^spark\.sql\.(ansi|legacy|caseSensitive|parquet\.\w+AsTimestamp)|[rR]ebaseMode|binaryAsString"
+)
 
 _THRIFT = {
     "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BATCH_BYTES),
@@ -139,9 +144,17 @@ def _settings_of_results(extensions: str) -> dict[str, str]:
         _EXTENSIONS: ",".join([*others, _EXTENSION]),
         "spark.sql.catalog.spark_catalog": _CATALOG,
         "spark.sql.session.timeZone": "UTC",
+        # Delta's own files, too, are read whole or not at all.
+        "spark.sql.files.ignoreCorruptFiles": "false",
+        "spark.sql.files.ignoreMissingFiles": "false",
         # Petastorm reads whole Parquet files: where a table does not ask for deletion vectors, none are wanted.
         "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     }
+
+
+def settings_of_meaning(spark: SparkSession) -> dict[str, str]:
+    """The session's settings that say what a text, a moment or a comparison means, where somebody set them."""
+    return {name: value for name, value in spark.conf.getAll.items() if _MEANING.search(name)}
 
 
 def _require_delta(spark: SparkSession) -> None:

@@ -6,6 +6,7 @@ import os
 import runpy
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ import jobs
 from recsys_spark.errors import RecsysError
 from recsys_spark.lineage import code_hash
 from recsys_spark.records import Records
-from recsys_spark.runner import Stage, run_stage
+from recsys_spark.runner import Context, Stage, run_stage
 from recsys_spark.tables.catalog import BLENDS, ITEM_INDEX, MODELS, RUNS
 from recsys_spark.tables.files import list_files
 from recsys_spark.tables.store import Store
@@ -165,6 +166,47 @@ def test_a_finished_stage_leaves_its_slice_and_one_record_of_what_it_did(world):
     assert json.loads(record["config"]) == {"run.id": "main", "rank.blend_k": 10}
     assert record["code_hash"] == code_hash("jobs.tiny")
     assert record["seconds"] > 0 and record["peak_mib"] > 100
+
+
+@pytest.mark.parametrize(
+    ("setting", "means_more"),
+    [("spark.sql.legacy.timeParserPolicy", True), ("spark.sql.caseSensitive", True),
+     ("spark.sql.parquet.int96RebaseModeInRead", True), ("spark.sql.autoBroadcastJoinThreshold", False)],
+)  # fmt: skip
+def test_a_setting_of_spark_that_says_what_a_value_means_is_a_change(world, setting, means_more):
+    values = {"timeParserPolicy": "LEGACY", "caseSensitive": "true", "int96RebaseModeInRead": "LEGACY"}
+    world.spark.conf.set(setting, values.get(setting.rpartition(".")[2], "1000"))
+    try:
+        assert world.is_work() == means_more
+    finally:
+        world.spark.conf.unset(setting)
+    assert not world.is_work()
+
+
+def test_a_page_that_is_gone_is_made_anew(world):
+    world.store.write_text("page.html", "whole")
+    assert world.run(pages=("page.html",)).skipped
+    Path(world.store.root, "page.html").unlink()
+    outcome = world.run(pages=("page.html",))
+    assert outcome.record["notes"][0] == "page.html: 1 of its files gone or damaged (page.html): made anew"
+
+
+def test_a_page_is_whole_or_not_there(world):
+    world.store.write_text("page.html", "old")
+    with pytest.raises(UnicodeEncodeError):
+        world.store.write_text("page.html", "half \ud800")
+    assert Path(world.store.root, "page.html").read_text() == "old"
+    world.store.write_text("page.html", "new, ü")
+    assert Path(world.store.root, "page.html").read_text() == "new, ü"
+    assert {path.name for path in Path(world.store.root).glob("*page*")} == {"page.html", ".page.html.crc"}
+
+
+def test_a_note_shows_no_secret(world, monkeypatch):
+    monkeypatch.setenv("SHOP_PASSWORD", "correct horse")
+    config_of(world.store.root, "landing=ftp://me:${SHOP_PASSWORD}@host/in")
+    context = Context(world.spark, None, world.store, {})
+    context.note("written to ftp://me:battery@host/in/a.html, key correct horse")
+    assert context.notes == ["written to ftp://me:***@host/in/a.html, key ${SHOP_PASSWORD}"]
 
 
 def test_nothing_is_done_when_nothing_changed_whatever_happens_to_other_sections(world):

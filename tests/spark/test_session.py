@@ -17,6 +17,9 @@ from recsys_spark.tables.session import ARROW_BATCH_BYTES, build_session
 pytestmark = pytest.mark.spark
 
 
+LOSES = "spark.sql.files.ignoreCorruptFiles"
+
+
 def test_the_session_is_in_utc_writes_delta_and_no_deletion_vectors(spark):
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
     assert spark.conf.get("spark.sql.catalog.spark_catalog") == "org.apache.spark.sql.delta.catalog.DeltaCatalog"
@@ -61,9 +64,12 @@ def test_settings_that_the_tables_depend_on_cannot_be_changed_and_all_are_told(s
     """Text without a zone and `to_utc_timestamp` mean the session's zone: another one shifts every event."""
     vectors = "spark.databricks.delta.properties.defaults.enableDeletionVectors"
     with pytest.raises(RecsysError) as told:
-        build_session("again", {"spark.sql.session.timeZone": "Europe/Berlin", vectors: True, "spark.x": 1})
+        build_session(
+            "again", {"spark.sql.session.timeZone": "Europe/Berlin", LOSES: True, vectors: True, "spark.x": 1}
+        )
     assert [(problem.where, problem.found) for problem in told.value.problems] == [
         ("configuration, spark.spark.sql.session.timeZone", "'Europe/Berlin'"),
+        (f"configuration, spark.{LOSES}", "'true'"),
         (f"configuration, spark.{vectors}", "'true'"),
     ]
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
