@@ -20,9 +20,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOCK_FILE = CHECKOUT / "requirements.lock"
@@ -34,6 +36,7 @@ MIN_DISK_GIB = 4.0  # the main job's warehouse, shuffle files and model versions
 MIN_MEMORY_GIB = 11.0  # the main job may take 12 GiB; a machine sold as 12 GiB shows a little less
 IMPORT_LIMIT_S = 120.0  # seconds on an idle machine; only a hang takes this long
 ALLREDUCE_LIMIT_S = 120.0
+LOOPBACK = "127.0.0.1"
 GIB = 2**30
 
 
@@ -205,7 +208,7 @@ def check_imports(modules: Sequence[str] = ("torch", "petastorm", "horovod.torch
 
 
 def check_allreduce() -> Check:
-    """Two ranks on this machine sum a tensor through Horovod's gloo launcher, as training will."""
+    """Two ranks on this machine sum a tensor through Horovod and Gloo, as training will."""
     started = time.monotonic()
     failure = run_child(
         "from recsys_spark.doctor import run_two_ranks; run_two_ranks()",
@@ -221,16 +224,35 @@ def check_allreduce() -> Check:
 
 
 def run_two_ranks() -> None:
-    """Starts the two ranks and raises unless each of them saw 1 + 2."""
-    import horovod.runner
+    """Starts the two ranks and raises unless each of them saw 1 + 2.
 
-    sums = horovod.runner.run(sum_over_ranks, np=2, use_gloo=True)
+    Not by Horovod's own launcher: it puts the whole environment, passwords among it, on a command line that every user
+    of the machine can read, and hands functions over in a store that takes them from anybody.
+    """
+    from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
+    from horovod.runner.http.http_server import RendezvousServer
+
+    from recsys_spark.bridges.horovod_launch import listening_on
+
+    slots = get_host_assignments(parse_hosts("localhost:2"), 2)
+    rendezvous = RendezvousServer()
+    with listening_on(LOOPBACK):
+        port = rendezvous.start()
+    rendezvous.init(slots)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as ranks:
+        sums = list(ranks.map(sum_over_ranks, slots, [port, port]))
+    rendezvous.stop()
     if sums != [3.0, 3.0]:
         raise SystemExit(f"the ranks' sums are {sums}, not [3.0, 3.0]")
 
 
-def sum_over_ranks() -> float:
-    """What one rank does: its number, counted from 1, summed over the ranks."""
+def sum_over_ranks(slot: Any, port: int) -> float:
+    """What one rank does: its number, counted from 1, summed over the ranks. `slot` is Horovod's word for its place."""
+    from horovod.runner.gloo_run import create_run_env_vars, create_slot_env_vars
+    from horovod.runner.util.network import get_local_intfs
+
+    settings = {**create_slot_env_vars(slot), **create_run_env_vars(LOOPBACK, get_local_intfs(), port)}
+    os.environ.update({name: str(value) for name, value in settings.items()})
     import horovod.torch as hvd
     import torch
 

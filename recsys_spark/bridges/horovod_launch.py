@@ -84,7 +84,7 @@ def launch(
     try:
         with ExitStack() as while_it_runs:
             enter = while_it_runs.enter_context
-            enter(_listening_on(listen_on))
+            enter(listening_on(listen_on))
             enter(_horovods_threads_quiet(of_threads))
             enter(_signals_kept())
             enter(_replaced(horovod.spark.gloo_run, "_exec_command_fn", _noting_ends(run, ends)))
@@ -104,7 +104,7 @@ def launch(
 
 
 @contextmanager
-def _listening_on(address: str) -> Iterator[None]:
+def listening_on(address: str) -> Iterator[None]:
     """Horovod's services that are made meanwhile listen there, and say nothing about strangers' requests."""
     import horovod.runner.common.util.network
     import horovod.runner.http.http_server
@@ -128,7 +128,7 @@ def _listening_in_tasks(make_mapper: Callable[..., Any], address: str) -> Callab
         mapper = make_mapper(*arguments)
 
         def run_task(index: int, rows: Iterable[Any]) -> Iterator[Any]:
-            with _listening_on(address), _horovods_threads_quiet([]):
+            with listening_on(address), _horovods_threads_quiet([]):
                 yield from mapper(index, rows)
 
         return run_task

@@ -28,8 +28,13 @@ _USER_INFO: Final = re.compile(r"(?<=://)([^\s/?#:@]{0,256}):(?!\d{1,5}[/?#,])([
 SQLAlchemy reads it. A port is no password. The lengths are bounded: no text makes it slow."""
 _PARAMETER: Final = re.compile(r"(?<=[?&;])([\w.%-]{1,64})=([^\s&;#'\"<>]+)")
 """`name=value` of a URI's query, or of a JDBC URI's settings."""
-_ASSIGNMENT: Final = re.compile(r"(?<![\w.-])([\w.-]{1,256})=([^\s,;&]+)")
-"""`-Dname=value` and its like in a setting of Spark's."""
+_ASSIGNMENT: Final = re.compile(r"(?<![\w.-])([\w.-]{1,256})=(\S+)")
+"""`-Dname=value` and its like in a setting of Spark's; a password may have any sign but a blank."""
+
+_inserted: Final[dict[str, str]] = {}
+"""What references stood for in this process: value -> the reference as it was typed."""
+_SHORTEST: Final = 4
+"""Characters of a value that is looked for in texts: a shorter one stands in too many of them by chance."""
 
 
 class Secret(str):
@@ -42,7 +47,17 @@ class Secret(str):
 
 
 def hide(text: str) -> str:
-    """The text with every password, token and signature of a URI in it as `***`; what a Secret shows."""
+    """What may be printed or noted of a text: every password, token and signature of a URI in it as `***`, and the
+    values of references, wherever a library repeats them, as the references."""
+    shown = mask(text)
+    for value in sorted(_inserted, key=len, reverse=True):
+        if value in shown:
+            shown = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _: _inserted[value], shown)  # noqa: B023
+    return shown
+
+
+def mask(text: str) -> str:
+    """What is recorded of a text: every password, token and signature of a URI in it as `***`; what a Secret shows."""
     if isinstance(text, Secret):
         return text.shown
     return _PARAMETER.sub(_without_secret, _USER_INFO.sub(_without_password, text))
@@ -50,12 +65,12 @@ def hide(text: str) -> str:
 
 def insert(typed: str) -> str:
     """The text with its references replaced; Misfit when a variable or a file is not there, or empty."""
-    return _conceal(_REFERENCE.sub(_look_up, typed), shown=hide(typed))
+    return _conceal(_REFERENCE.sub(_look_up, typed), shown=mask(typed))
 
 
 def conceal_setting(name: str, text: str) -> str:
     """The value of a setting that Spark or a reader of it gets, a Secret if its name or a part of it says so."""
-    shown = hide(text)
+    shown = mask(text)
     if is_secret(name):
         return _conceal(text, shown=shown if _REFERENCE.fullmatch(shown) else MASK)
     return _conceal(text, shown=_ASSIGNMENT.sub(_without_secret, shown))
@@ -85,6 +100,8 @@ def _look_up(reference: re.Match[str]) -> str:
     if not value:
         wanted = f"a text in the environment variable {variable}" if variable else f"a text in the file {file}"
         raise misfit(wanted=wanted, found=cause, do=f"Put the secret there; {reference[0]} stands for it.")
+    if len(value) >= _SHORTEST:
+        _inserted[value] = reference[0]
     return value
 
 

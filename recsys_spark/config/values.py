@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from recsys_spark.config.misfit import Misfit, misfit
-from recsys_spark.config.secrets import conceal_setting, hide, insert
+from recsys_spark.config.secrets import conceal_setting, hide, insert, mask
 from recsys_spark.errors import Problem, did_you_mean
 from recsys_spark.seen_rules import days_dropped
 
@@ -206,7 +206,7 @@ def require_mapping(columns: Mapping[str, str], *, known: Sequence[str], needed:
 # --- types -----------------------------------------------------------------------------------------------------------
 
 Each = TypeVar("Each")
-_Hidden = PlainSerializer(hide, return_type=str, when_used="json")
+_Hidden = PlainSerializer(mask, return_type=str, when_used="json")
 
 AnyText = Annotated[str, BeforeValidator(_as_text), _Hidden]
 SourceColumn = Annotated[AnyText, Field(min_length=1, max_length=1000)]

@@ -1,13 +1,17 @@
 """The doctor names what is wrong, what was wanted and what to do: for every fault, at once."""
 
+import contextlib
 import importlib.metadata
 import os
 import socket
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from recsys_spark import doctor
@@ -212,9 +216,22 @@ def test_reports_a_child_that_dies_without_a_word():
 
 
 @pytest.mark.distributed
-def test_two_ranks_agree_on_a_sum():
-    check = doctor.check_allreduce()
-    assert check.ok, check
+def test_two_ranks_agree_on_a_sum_and_neither_listen_to_others_nor_show_the_environment(monkeypatch):
+    monkeypatch.setenv("SHOP_PASSWORD", "hunter2")
+    commands, listening = set(), set()
+    with ThreadPoolExecutor(1) as thread:
+        checking = thread.submit(doctor.check_allreduce)
+        while not checking.done():
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    commands.add(" ".join(child.cmdline()))
+                    sockets = child.net_connections("inet")
+                    listening |= {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+            time.sleep(0.02)
+    assert checking.result().ok, checking.result()
+    assert any("run_two_ranks" in command for command in commands)
+    assert not any("hunter2" in command for command in commands)
+    assert listening and listening <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
 def test_the_page_is_aligned_and_tells_what_to_do():

@@ -63,6 +63,20 @@ def test_places_below_a_warehouse_with_a_secret_have_it_and_do_not_show_it(load,
     assert "hunter2" not in everything_shown(config)
 
 
+def test_a_value_that_was_inserted_is_hidden_wherever_others_repeat_it(load, monkeypatch):
+    monkeypatch.setenv("SHOP_TOKEN", "x7-9.$w")
+    load("tracking.uri=https://mlflow/${SHOP_TOKEN}/api", "warehouse=ftp://me:${SHOP_TOKEN}@host/w")
+    told = "API request to endpoint /x7-9.$w/mlflow/list failed; report: ftp://me:x7-9.$w@host/w/report.html, x7-9.$wx"
+    assert hide(told) == (
+        "API request to endpoint /${SHOP_TOKEN}/mlflow/list failed; report: ftp://me:***@host/w/report.html, x7-9.$wx"
+    )
+    monkeypatch.setenv("SHOP_TOKEN", "abc")
+    load("tracking.uri=https://mlflow/${SHOP_TOKEN}/api")
+    assert hide("an abc of things") == "an abc of things", "too short to be looked for in texts"
+    assert load("run.id=x7-9").run.id == "x7-9"
+    assert load("tracking.uri=https://x7-9.$w/").recorded()["tracking"]["uri"] == "https://x7-9.$w/", "as it was typed"
+
+
 def test_a_rotated_secret_leaves_the_record_as_it_was(load, monkeypatch):
     records = []
     for secret in ("old", "new"):
