@@ -146,7 +146,7 @@ def _put_model(spark: SparkSession, store: Store, place: TrackingPlace, folder: 
     shape = Shape(_DIM, 128, 2, 4, 0.0, num_items, num_ids=1)
     save_model(TwoTower(TextEncoder.pretrained(ENCODER), shape).eval(), folder, facts={})
     checksum = model_checksum(folder)
-    with tracked_run(place, warehouse=store.root, run_id="main", stage="bench") as run:
+    with tracked_run(place, warehouse=store.root, warehouse_id="bench", run_id="main", stage="bench") as run:
         model = run.register(folder, tags={})
     row = ("main", model.name, model.version, model.uri, model.run_id, 10.0, -3.0, 0.0, checksum)
     named = Row(**dict(zip(MODELS.column_names, row, strict=True)))

@@ -73,7 +73,7 @@ def share_files(spark: SparkSession, place: TrackingPlace, model: RunModel) -> s
             do="Train again (jobs/train.py).",
         )
     with tempfile.TemporaryDirectory() as scratch:
-        folder = fetch_files(place, model.uri, Path(scratch))
+        folder = fetch_files(place, model.name, model.version, Path(scratch))
         require_whole_model(folder, checksum=model.checksum, told_as=hide(model.uri))
         return share_model(spark, folder)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import transformers
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from recsys_spark import columns as c
 from recsys_spark.bridges.feed import PetastormFeed, plan_shards, plan_steps
@@ -23,6 +23,7 @@ from recsys_spark.bridges.rank_inputs import count_targets, read_item_texts, rea
 from recsys_spark.bridges.ranks import LINE_ADDRESS, HorovodCommunicator, run_ranks
 from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, assign_files
 from recsys_spark.config import Config
+from recsys_spark.config.secrets import hide
 from recsys_spark.errors import problem
 from recsys_spark.kernels.batches import SequenceBatch
 from recsys_spark.kernels.checkpoint import model_checksum, save_model
@@ -34,7 +35,8 @@ from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer
 from recsys_spark.kernels.train_loop import Tracker, Trainer, TrainResult, TrainSettings
 from recsys_spark.kernels.two_tower import Shape, TwoTower
 from recsys_spark.kernels.validation import Validation
-from recsys_spark.tables.catalog import MODELS
+from recsys_spark.tables.catalog import MODELS, RUNS
+from recsys_spark.tables.store import Store, first_row
 from recsys_spark.tracking import Run, TrackingPlace, point_alias, tracked_run, tracking_place
 
 log = logging.getLogger("recsys_spark")
@@ -113,7 +115,11 @@ class TrainedModel:
 
 def train_model(spark: SparkSession, plan: TrainPlan) -> TrainedModel:
     """Train on the plan's ranks and register the model."""
-    with tracked_run(plan.tracking, warehouse=plan.warehouse, run_id=plan.run_name, stage="train") as run:
+    records = Store(spark, plan.warehouse).state(RUNS)
+    assert records is not None, "the stages that made the plan's tables left records"
+    with tracked_run(
+        plan.tracking, warehouse=plan.warehouse, warehouse_id=records.table_id, run_id=plan.run_name, stage="train"
+    ) as run:
         results = run_ranks(
             spark,
             f"{__name__}:{run_rank.__name__}",
@@ -166,10 +172,22 @@ def plan_training(
     )
 
 
+def require_same_tokenizer(texts: DataFrame, encoder: str, max_tokens: int) -> None:
+    """Raise when ITEM_TEXT was made with another tokenizer than the encoder has now: its token ids mean other words."""
+    made_with, wanted = first_row(texts.select(c.TOKENIZER))[0], Tokenizer(encoder, max_tokens).fingerprint
+    if made_with != wanted:
+        raise problem(
+            "table ITEM_TEXT",
+            wanted=f"tokens of {encoder} as it is now (tokenizer {wanted})",
+            found=f"tokens of tokenizer {made_with}",
+            do="Run jobs/build_item_text.py first.",
+        )
+
+
 def as_model_row(trained: TrainedModel, run_id: str) -> Row:
     """The model as a row of MODELS."""
-    facts = {name: getattr(trained, name) for name in MODELS.column_names if name != c.RUN_ID}
-    return Row(**{name: run_id if name == c.RUN_ID else facts[name] for name in MODELS.column_names})
+    facts = {**asdict(trained), c.RUN_ID: run_id, c.MODEL_URI: hide(trained.model_uri)}
+    return Row(**{name: facts[name] for name in MODELS.column_names})
 
 
 def run_rank(payload: str) -> str:
@@ -183,7 +201,8 @@ def run_rank(payload: str) -> str:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // hvd.local_size()))
     device = torch.device("cuda", hvd.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
     received = json.loads(payload)
-    say = open_line(LineAddress(**received.pop(LINE_ADDRESS)))
+    address = LineAddress(**received.pop(LINE_ADDRESS))
+    say = open_line(address) if hvd.rank() == 0 else _say_nothing
     result = train_rank(TrainPlan.from_payload(received), HorovodCommunicator(), device, say)
     return json.dumps(asdict(result) if result else {})
 

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from jobs import build_sequences
 from recsys_spark.config import Config
 from recsys_spark.kernels.communicator import OneRank
-from recsys_spark.kernels.text_encoder import find_encoder
+from recsys_spark.kernels.text_encoder import Tokenizer, find_encoder
 from recsys_spark.runner import run_stage
 from recsys_spark.tables import catalog as t
 from recsys_spark.tables.contract import Table
@@ -57,7 +57,10 @@ def write_warehouse(
     """
     config = config_of(str(root), *SMALL, f"encoder={write_encoder(root / 'encoder')}", *settings)
     store = Store(spark, str(root))
-    items = [{"item_id": f"i{n}", "item_idx": n, **_text(n, num_texts)} for n in range(NUM_ITEMS)]
+    tokenizer = Tokenizer(config.encoder, NUM_TOKENS).fingerprint
+    items = [
+        {"item_id": f"i{n}", "item_idx": n, "tokenizer": tokenizer, **_text(n, num_texts)} for n in range(NUM_ITEMS)
+    ]
     spark.conf.set(_RANDOM_NAMES, "true")
     try:
         for table, rows in (
@@ -72,7 +75,9 @@ def write_warehouse(
 
 def train_alone(plan: TrainPlan) -> tuple[TrainedModel, dict[str, Tensor]]:
     """What one rank, in this process, makes of the plan, and all weights of it."""
-    with tracked_run(plan.tracking, warehouse=plan.warehouse, run_id=plan.run_name, stage="train") as run:
+    with tracked_run(
+        plan.tracking, warehouse=plan.warehouse, warehouse_id="alone", run_id=plan.run_name, stage="train"
+    ) as run:
         trained = train_rank(replace(plan, tracking_run=run.id), OneRank(), torch.device("cpu"), lambda _line: None)
     assert trained is not None
     return trained, read_weights(trained.model_uri)
@@ -108,6 +113,6 @@ def _text(item: int, num_texts: int) -> dict[str, Any]:
     text = item * 7 % num_texts
     token_ids = [101, *(2000 + 31 * text + place for place in range(1 + text % 3)), 102]
     return {
-        "text": f"text {text}", "text_hash": f"hash {text}", "num_tokens": len(token_ids), "tokenizer": "by hand",
+        "text": f"text {text}", "text_hash": f"hash {text}", "num_tokens": len(token_ids),
         "token_ids": [*token_ids, *[0] * NUM_TOKENS][:NUM_TOKENS],
     }  # fmt: skip

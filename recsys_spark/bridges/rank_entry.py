@@ -16,6 +16,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 FAILURE_MARK = "recsys_spark rank failed: "
@@ -25,6 +26,7 @@ _ARCHIVE = "recsys_spark.zip"
 _SCRATCH = "scratch"
 _PREFIX = "recsys_spark-rank-"
 _FOLDER_NAME = re.compile(r"recsys_spark-rank-(\d+)-[a-z0-9_]{8}")
+_BEGINNING_SECONDS = 60.0
 _TO_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -54,6 +56,7 @@ def enter(archive: bytes, function: str, payload: str) -> str:
         finally:
             tempfile.tempdir = usual_place
             sys.path.remove(str(place))
+            shutil.rmtree(folder / _SCRATCH, ignore_errors=True)  # the large one first: a rank may be killed here, too
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -69,8 +72,10 @@ def sweep(place: Path) -> None:
             continue
         with contextlib.suppress(OSError):  # another rank sweeps as well
             if _is_a_dead_ranks(folder):
-                shutil.rmtree(_SCRATCH, dir_fd=folder)
-                os.unlink(_ARCHIVE, dir_fd=folder)
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(_SCRATCH, dir_fd=folder)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(_ARCHIVE, dir_fd=folder)
                 path.rmdir()
         os.close(folder)
 
@@ -86,16 +91,21 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_a_dead_ranks(folder: int) -> bool:
-    """Whether an open folder is this user's alone and holds what `enter` put there, an archive that no living rank has
-    locked and a folder, and nothing else."""
-    found, scratch = os.fstat(folder), os.stat(_SCRATCH, dir_fd=folder, follow_symlinks=False)
-    if sorted(os.listdir(folder)) != [_ARCHIVE, _SCRATCH] or found.st_mode & 0o077 or not stat.S_ISDIR(scratch.st_mode):
+    """Whether an open folder is this user's alone and holds what `enter` put there, or a part of it, and nothing else:
+    an archive that no living rank has locked, and a folder."""
+    states = {name: os.stat(name, dir_fd=folder, follow_symlinks=False) for name in os.listdir(folder)}
+    kinds = {name: stat.S_IFMT(state.st_mode) for name, state in states.items()}
+    itself = os.fstat(folder)
+    if not kinds.items() <= {_ARCHIVE: stat.S_IFREG, _SCRATCH: stat.S_IFDIR}.items() or itself.st_mode & 0o077:
         return False
+    if {state.st_uid for state in (itself, *states.values())} != {os.getuid()}:
+        return False
+    if _ARCHIVE not in states:
+        return time.time() - itself.st_mtime > _BEGINNING_SECONDS  # a rank of another container may just begin
     archive = os.open(_ARCHIVE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         fcntl.flock(archive, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError where its rank lives
-        owners = {found.st_uid, scratch.st_uid, os.fstat(archive).st_uid}
-        return stat.S_ISREG(os.fstat(archive).st_mode) and owners == {os.getuid()}
+        return True
     finally:
         os.close(archive)
 

@@ -14,7 +14,6 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from recsys_spark.config.secrets import hide
 from recsys_spark.errors import RecsysError
 from recsys_spark.tracking.place import TrackingPlace, explained, open_client
 
@@ -146,9 +145,10 @@ def log_figures(place: TrackingPlace, run_id: str, figures: Sequence[Mapping[str
     run.send()
 
 
-def fetch_files(place: TrackingPlace, uri: str, to: Path) -> Path:
+def fetch_files(place: TrackingPlace, model_name: str, version: str, to: Path) -> Path:
     """Copy a registered model's folder to this machine; returns the local folder."""
-    with explained(place, f"the model's files at {hide(uri)}", do=_TRAIN_AGAIN):
+    with explained(place, f"the files of {model_name} version {version}", do=_TRAIN_AGAIN):
+        uri = open_client(place).get_model_version_download_uri(model_name, version)
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=place.uri))
 
 

@@ -53,16 +53,19 @@ def test_a_password_is_never_printed_and_a_server_that_goes_away_is_told_within_
     require_reachable(place)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_bytes(b"some")
-    with tracked_run(place, warehouse="w", run_id="main", stage="train") as run:
+    with tracked_run(place, warehouse="w", warehouse_id="w", run_id="main", stage="train") as run:
         run.log_metrics({"loss": 1.0})
         model = run.register(tmp_path / "model", tags={})
-    assert (fetch_files(place, model.uri, tmp_path / "fetched") / "weights").read_bytes() == b"some"
+    assert (fetch_files(place, model.name, model.version, tmp_path / "fetched") / "weights").read_bytes() == b"some"
     assert list(running_runs(place)) == []
     printed = capfd.readouterr()
     assert "s3cr3t" not in printed.out + printed.err
 
     started = time.monotonic()
-    with pytest.raises(RecsysError) as raised, tracked_run(place, warehouse="w", run_id="main", stage="train") as run:
+    with (
+        pytest.raises(RecsysError) as raised,
+        tracked_run(place, warehouse="w", warehouse_id="w", run_id="main", stage="train") as run,
+    ):
         process.terminate()
         process.wait()
         run.log_metrics({"loss": 1.0})

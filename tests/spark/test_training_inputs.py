@@ -14,14 +14,15 @@ from recsys_spark.bridges.model_files import open_model
 from recsys_spark.bridges.rank_inputs import count_targets, read_item_texts, read_validation
 from recsys_spark.bridges.snapshot import Snapshot, SnapshotFile, take_snapshot
 from recsys_spark.bridges.tokenize import tokenize
+from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.checkpoint import model_checksum, save_model
-from recsys_spark.kernels.text_encoder import Tokenizer
+from recsys_spark.kernels.text_encoder import Tokenizer, encoder_state
 from recsys_spark.models import RunModel, find_model, share_files
 from recsys_spark.runner import run_stage
 from recsys_spark.tables.catalog import EVENTS, ITEM_INDEX, ITEM_TEXT, ITEMS, MODELS, SEQUENCES
 from recsys_spark.tables.store import Store
 from recsys_spark.tracking import TrackingPlace, open_run
-from recsys_spark.training import TrainedModel, TrainPlan, as_model_row, plan_training
+from recsys_spark.training import TrainedModel, TrainPlan, as_model_row, plan_training, require_same_tokenizer
 from tests.small_warehouse import TEST_START, config_of
 from tests.unit.kernel_world import make_model
 
@@ -185,6 +186,26 @@ def test_texts_become_tokens_between_the_marks_cut_and_padded_to_one_width(spark
     assert {row.item_id: row.text for row in rows} == texts, "a row keeps its columns"
     assert {row.tokenizer for row in rows} == {Tokenizer(ENCODER, 5).fingerprint}
     assert Tokenizer(ENCODER, 5).fingerprint != Tokenizer(ENCODER, 6).fingerprint, "another width is another table"
+
+
+def test_tokens_of_another_vocabulary_are_refused_and_named(spark):
+    now = Tokenizer(ENCODER, 5).fingerprint
+    require_same_tokenizer(spark.createDataFrame([(now,)], "tokenizer string"), ENCODER, 5)
+    with pytest.raises(RecsysError, match=rf"ITEM_TEXT: wanted .*tokenizer {now}\); found .*older.*build_item_text"):
+        require_same_tokenizer(spark.createDataFrame([("older",)], "tokenizer string"), ENCODER, 5)
+
+
+def test_an_encoder_that_was_replaced_in_place_is_another_one_and_a_readme_is_not(tmp_path):
+    encoder = str(tmp_path)
+    assert encoder_state("sentence-transformers/some-name-of-the-hub") == []
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "vocab.txt").write_text("a")
+    before = encoder_state(encoder)
+    assert [line.split(", ")[0] for line in before] == ["model.safetensors", "vocab.txt"]
+    (tmp_path / "README.md").write_text("read me")
+    assert encoder_state(encoder) == before
+    (tmp_path / "model.safetensors").write_bytes(b"others!")
+    assert [a == b for a, b in zip(encoder_state(encoder), before, strict=True)] == [False, True]
 
 
 # --- the model of a run -----------------------------------------------------------------------------------------------

@@ -100,6 +100,19 @@ def test_the_next_rank_removes_what_one_that_was_killed_left(place, dead):
     assert [*place.iterdir()] == []
 
 
+@pytest.mark.parametrize("gone", [["recsys_spark.zip"], ["scratch"], ["recsys_spark.zip", "scratch"]])
+def test_what_a_rank_left_that_was_killed_as_it_began_or_cleared_up_is_removed_too(place, dead, gone):
+    folder = leftover(place, dead)
+    for name in gone:
+        shutil.rmtree(folder / name) if name == "scratch" else (folder / name).unlink()
+    if "recsys_spark.zip" in gone:
+        sweep(place)
+        assert folder.exists(), "a rank of another container may just begin"
+        os.utime(folder, (1_000_000_000, 1_000_000_000))
+    sweep(place)
+    assert not folder.exists()
+
+
 def test_a_living_ranks_archive_stays(place, dead):
     of_this_machine = leftover(place, os.getpid())
     of_another_container = leftover(place, dead)  # its process has a number there that is nobody's here

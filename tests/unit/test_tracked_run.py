@@ -18,7 +18,8 @@ DRIVER = """
 import sys
 from recsys_spark.tracking import TrackingPlace, tracked_run
 uri, warehouse = sys.argv[1:]
-with tracked_run(TrackingPlace(uri, None, "shop", "tower"), warehouse=warehouse, run_id="main", stage="train") as run:
+place = TrackingPlace(uri, None, "shop", "tower")
+with tracked_run(place, warehouse=warehouse, warehouse_id=warehouse, run_id="main", stage="train") as run:
     print(run.id, flush=True)
     sys.stdin.read()
 """
@@ -41,13 +42,13 @@ def status_of(place):
 
 def train(place, warehouse="elsewhere", run_id="main"):
     """A training that goes well; returns its run's id."""
-    with tracked_run(place, warehouse=warehouse, run_id=run_id, stage="train") as run:
+    with tracked_run(place, warehouse="/work/warehouse", warehouse_id=warehouse, run_id=run_id, stage="train") as run:
         return run.id
 
 
 def left_open(place, **tags):
     """A run that somebody has opened: this driver's tags, but for those named."""
-    with tracked_run(place, warehouse="/shop/warehouse", run_id="main", stage="train") as run:
+    with tracked_run(place, warehouse="/work/warehouse", warehouse_id="shop", run_id="main", stage="train") as run:
         own = dict(next(found for other, found in running_runs(place) if other.id == run.id))
     return open_run(place, "main", tags={**own, **{f"driver.{name}": value for name, value in tags.items()}}).id
 
@@ -67,14 +68,16 @@ def another_driver(place, warehouse):
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_run_ends_as_its_block_does(place, status_of, error, status):
     assert status_of(train(place)) == "FINISHED"
-    with pytest.raises(error), tracked_run(place, warehouse="w", run_id="r", stage="train") as run:
+    with pytest.raises(error), tracked_run(place, warehouse="w", warehouse_id="w", run_id="r", stage="train") as run:
         assert status_of(run.id) == "RUNNING"
         raise error
     assert status_of(run.id) == status
 
 
 def test_a_run_says_whose_it_is_without_the_warehouses_password(place, status_of):
-    with tracked_run(place, warehouse="s3a://me:s3cr3t@bucket/w", run_id="night", stage="train") as run:
+    with tracked_run(
+        place, warehouse="s3a://me:s3cr3t@bucket/w", warehouse_id="w", run_id="night", stage="train"
+    ) as run:
         tags = MlflowClient(tracking_uri=place.uri).get_run(run.id).data.tags
     assert (tags["stage"], tags["warehouse"], tags["run.id"]) == ("train", "s3a://me:***@bucket/w", "night")
     assert (tags["driver.pid"], tags["driver.host"]) == (str(os.getpid()), os.uname().nodename)
@@ -106,12 +109,14 @@ def test_a_process_of_the_same_number_that_started_later_is_another_one(place, s
     assert status_of(run_id) == "KILLED"
 
 
-def test_of_another_host_the_runs_of_the_same_slice_are_closed_and_no_others(place, status_of):
-    run_id = left_open(place, host="far away")
-    for slice_of in (("/shop/warehouse", "other"), ("/other/warehouse", "main")):
+@pytest.mark.parametrize("other", [{"host": "far away"}, {"processes": "of another container"}])
+def test_of_processes_that_cannot_be_seen_the_runs_of_the_same_slice_are_closed_and_no_others(place, status_of, other):
+    """Two containers may have one host name, one path of the warehouse and one run.id: it is another warehouse."""
+    run_id = left_open(place, **other, pid="1")
+    for slice_of in (("shop", "other"), ("another", "main")):
         train(place, *slice_of)
         assert status_of(run_id) == "RUNNING"
-    train(place, "/shop/warehouse", "main")
+    train(place, "shop", "main")
     assert status_of(run_id) == "KILLED"
 
 

@@ -110,7 +110,7 @@ def test_a_registered_folder_comes_back_byte_for_byte_and_versions_count_up(plac
         run.finish()
         assert models[-1] == RegisteredModel("tower", str(number), models[-1].uri, run.id)
     for number, model in enumerate(models, start=1):
-        fetched = fetch_files(place, model.uri, tmp_path / f"fetched {number}")
+        fetched = fetch_files(place, model.name, model.version, tmp_path / f"fetched {number}")
         assert read_folder(fetched) == {**FILES, "number": str(number).encode()}
         assert client.get_model_version("tower", model.version).tags == {"number": str(number)}
 
@@ -169,8 +169,8 @@ def test_a_version_that_the_registry_does_not_have_is_an_error(place, client):
 def test_files_that_are_gone_are_an_error_that_names_the_way_out(place, client, tmp_path):
     model = open_run(place, "gone").register(write_folder(tmp_path / "folder", FILES), tags={})
     shutil.rmtree(model.uri.removeprefix("file://").replace("%20", " "))
-    with pytest.raises(RecsysError, match=r"wanted the model's files at file:.*; found .*, or train again"):
-        fetch_files(place, model.uri, tmp_path / "fetched")
+    with pytest.raises(RecsysError, match=r"wanted the files of tower version \d+; found .*, or train again"):
+        fetch_files(place, model.name, model.version, tmp_path / "fetched")
 
 
 def test_two_jobs_that_make_the_experiment_at_the_same_moment_share_it(place, client, monkeypatch):
