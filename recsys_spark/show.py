@@ -8,10 +8,11 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -60,16 +61,17 @@ def main(
         config = load_config(conf_files or _usual_files(), settings)
         quiet = {**config.spark, "spark.log.level": "ERROR", "spark.ui.showConsoleProgress": "false"}
         print("starting Spark …", file=sys.stderr, flush=True)
-        with _kept_back_stderr():
-            spark = build_session("recsys_spark show", quiet, delta_jars=find_jars())
         with explain_failures("show", config.warehouse):
+            with _kept_back_stderr():
+                spark = build_session("recsys_spark show", quiet, delta_jars=find_jars())
             print(describe(spark, config, num_rows=num_rows or config.report.history_shown))
     except RecsysError as error:
         print(f"show stopped:\n{hide(str(error))}", file=sys.stderr)
         return 1
     finally:
         if spark is not None:
-            spark.stop()
+            with suppress(Py4JError, ConnectionError):  # its JVM has ended: the error above says so
+                spark.stop()
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from pyspark.sql import DataFrame, SparkSession
 
-from recsys_spark.tables.delta_log import State, find_commit, is_changed, read_state
+from recsys_spark.tables.delta_log import State, changes, find_commit, read_state
 from recsys_spark.tables.failures import JAVA_ERRORS, is_conflict
 
 _APPLICATION: Final = "recsys_spark"
@@ -64,11 +64,21 @@ def require_unchanged(spark: SparkSession, path: str, basis: Basis) -> None:
     if state is None or basis.state is None:
         is_other = state != basis.state
     else:
-        is_other = state.table_id != basis.state.table_id or is_changed(
-            spark, path, basis.slice_values, after=basis.version, newest=state.version
-        )
+        is_other = state.table_id != basis.state.table_id or bool(_changed(spark, path, basis, state))
     if is_other:
         raise Conflict
+
+
+def require_alone(spark: SparkSession, path: str, basis: Basis) -> None:
+    """Raise Conflict when somebody changed the rows of the basis between `require_unchanged` and our own commit, which
+    is made by now: Delta compares a commit with those after its own first look at the table only."""
+    state = read_state(spark, path)
+    if state is not None and len(_changed(spark, path, basis, state)) > 1:
+        raise Conflict
+
+
+def _changed(spark: SparkSession, path: str, basis: Basis, state: State) -> list[int]:
+    return list(changes(spark, path, basis.slice_values, after=basis.version, newest=state.version))
 
 
 def write_rows(
@@ -103,4 +113,6 @@ def write_rows(
     version = find_commit(spark, path, note, after=-1 if before is None else before.version, newest=newest.version)
     if version is None and is_transaction:  # Delta passed over it
         raise Conflict
+    if basis is not None and not is_transaction:
+        require_alone(spark, path, basis)
     return State(newest.table_id, newest.version if version is None else version)

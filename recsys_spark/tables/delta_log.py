@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -52,15 +52,17 @@ def find_commit(spark: SparkSession, path: str, note: str, *, after: int, newest
     return None
 
 
-def is_changed(spark: SparkSession, path: str, slice_values: Mapping[str, str], *, after: int, newest: int) -> bool:
-    """Whether a commit after `after` changed rows of the slice (of any, without values); a compaction changes none."""
+def changes(
+    spark: SparkSession, path: str, slice_values: Mapping[str, str], *, after: int, newest: int
+) -> Iterator[int]:
+    """The versions after `after` that changed rows of the slice (any, without values); a compaction changes none."""
     for version in range(after + 1, newest + 1):
         for action in _actions(spark, path, version):
             file = action.get("add") or action.get("remove") or {"dataChange": False}
             values = file.get("partitionValues") or {}
             if file["dataChange"] and all(values.get(name, value) == value for name, value in slice_values.items()):
-                return True
-    return False
+                yield version
+                break
 
 
 def lost_files(spark: SparkSession, path: str, version: int) -> list[str]:

@@ -101,10 +101,15 @@ _SYNTAX: Final = (
     "Allowed are AND, OR, NOT, comparisons, arithmetic, IN lists, BETWEEN, LIKE, RLIKE, IS NULL, CASE, CAST."
 )
 _FULL_DATE: Final = re.compile(r"\w+\s*r?['\"]\s*[+-]?\d{4}", re.IGNORECASE)
+_READ_AS_MOMENTS: Final = ("cast", "try_cast", "ansi_cast", "to_timestamp", "try_to_timestamp")
+"""Names of nodes that read a text as a moment without a pattern, where they have one child."""
+_TIME_ALONE: Final = re.compile(r"\s*T?\d{1,2}:\d")
 _NO_BRACKETS: Final = re.compile(r"\\.?|\[(?:\\.?|[^\]\\])*+(?:\]|\Z)", re.DOTALL)
 """What of a regular expression opens and closes no group: escaped letters and classes. One that nothing closes reaches
 to the end (Java refuses it): no text is gone through twice."""
 _REPEATED_GROUP: Final = re.compile(r"\)[*+{]")
+_OTHER_SPELLING: Final = re.compile(r"(?<!\\)(?:\\\\)*\\Q|\(\?[a-zA-Z-]*x")
+"""What makes Java read brackets, or blanks before a repetition, in another way: the quote \\Q and the flag x."""
 _SHOWN: Final = 120
 """Characters of a text that a message repeats."""
 
@@ -150,7 +155,7 @@ def require_value(rows: DataFrame, sql: str, where: str, *, columns: Sequence[st
     try:
         analyzed: Any = rows.select(F.expr(sql).alias("value"))._jdf.queryExecution().analyzed()
         found = analyzed.output().head().dataType().simpleString()
-        fault = f"its value is {found}" if kind and found != kind else ""
+        fault = f"its value is {found}" if kind and found != kind else _time_of_today(analyzed.expressions())
     except JAVA_ERRORS as error:
         fault = _first_line(error)
     if fault:
@@ -160,6 +165,24 @@ def require_value(rows: DataFrame, sql: str, where: str, *, columns: Sequence[st
             found=f"{_short(sql)} ({fault})",
             do=f"Columns are {', '.join(columns)}.",
         )
+
+
+def _time_of_today(nodes: Any) -> str:
+    """What is said of the first text like '12:30' that Spark reads as a moment: it is that time of the day it is read.
+
+    Only the analysed tree tells: a text that is compared with a moment is read as one, too.
+    """
+    for place in range(nodes.size()):
+        node = nodes.apply(place)
+        children = node.children()
+        if node.nodeName().lower() in _READ_AS_MOMENTS and children.size() == 1:
+            text = _literal(children.apply(0)) if node.dataType().typeName().startswith("timestamp") else None
+            if text is not None and _TIME_ALONE.match(text):
+                return f"'{text}' is another moment each day: write the whole date"
+        fault = _time_of_today(children)
+        if fault:
+            return fault
+    return ""
 
 
 def _find_fault_of_text(sql: str) -> _Fault | None:
@@ -229,6 +252,10 @@ def _fault_of_pattern(node: Any, around: _Around) -> _Fault | None:
     pattern = _literal(children.apply(1)) if children.size() > 1 else ""
     if pattern is None:
         return _Fault(_at(node, "a regular expression that is no literal"), "Write it in quotes.")
+    if _OTHER_SPELLING.search(pattern):
+        return _Fault(
+            _at(node, "a regular expression with \\Q or the flag x"), "Write it plainly, with \\ before signs."
+        )
     if _REPEATED_GROUP.search(_NO_BRACKETS.sub("", pattern)):
         return _Fault(_at(node, "a regular expression that repeats a group"), "Repeat a class of letters, as [a-z -]*.")
     try:

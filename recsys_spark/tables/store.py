@@ -14,11 +14,11 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import RecsysError, problem
-from recsys_spark.tables.commits import Basis, Commit, Conflict, conflicts, require_unchanged, write_rows
+from recsys_spark.tables.commits import Basis, Commit, Conflict, conflicts, require_alone, require_unchanged, write_rows
 from recsys_spark.tables.contract import Table
 from recsys_spark.tables.delta_log import DamagedCommit, State, lost_files, read_state
 from recsys_spark.tables.failures import JAVA_ERRORS, cause_of, damaged_log, explain_bad_input, is_damaged_log
-from recsys_spark.tables.hadoop import open_place, write_text
+from recsys_spark.tables.hadoop import open_place, size_of, write_text
 
 _IS_GONE = "_recsys_is_gone"
 """Marks the rows of a merge's source whose key is to leave the table."""
@@ -180,6 +180,8 @@ class Store:
                     require_unchanged(self._spark, self.path(table), basis)
                 with conflicts():
                     merge.execute()
+                if basis is not None:
+                    require_alone(self._spark, self.path(table), basis)
             except Conflict:
                 raise self._meanwhile(table) from None
             return Commit(self._newest(table), count)
@@ -215,6 +217,10 @@ class Store:
         """Write a small file (a report, a summary) beside the tables; returns its place."""
         write_text(self._spark, f"{self.root}/{name}", text)
         return f"{self.root}/{name}"
+
+    def has_text(self, name: str) -> bool:
+        """Whether a small file of that name is there."""
+        return size_of(self._spark, f"{self.root}/{name}") is not None
 
     def _write(
         self,

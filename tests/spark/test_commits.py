@@ -7,6 +7,8 @@ from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.tables import commits
+from recsys_spark.tables import store as tables_store
 from recsys_spark.tables.catalog import ITEM_INDEX
 from recsys_spark.tables.commits import Basis
 from recsys_spark.tables.store import Store
@@ -54,12 +56,12 @@ def at_once(spark, root, *writes):
 def test_two_slices_are_both_there(spark, tmp_path, is_there):
     if is_there:
         Store(spark, str(tmp_path)).replace(SALES, sales(spark, (1, 9.0)), {"shop": "east"})
-    commits = at_once(
+    done = at_once(
         spark, tmp_path,
         lambda store: store.replace(SALES, sales(spark, (1, 1.0)), {"shop": "north"}),
         lambda store: store.replace(SALES, sales(spark, (1, 2.0)), {"shop": "south"}),
     )  # fmt: skip
-    assert sorted(told(commit) for commit in commits) == ([(1, 1), (2, 1)] if is_there else [(0, 1), (1, 1)])
+    assert sorted(told(commit) for commit in done) == ([(1, 1), (2, 1)] if is_there else [(0, 1), (1, 1)])
     rows = [("north", 1, 1.0), ("south", 1, 2.0)]
     assert rows_of(Store(spark, str(tmp_path)).read(SALES)) == ([("east", 1, 9.0), *rows] if is_there else rows)
 
@@ -68,13 +70,13 @@ def test_two_slices_are_both_there(spark, tmp_path, is_there):
 def test_of_two_that_replace_the_same_rows_the_later_stands_whole(spark, tmp_path, table):
     Store(spark, str(tmp_path)).replace(table, stock(spark, ("north", 1, 9.0)), {"shop": "north"})
     prices = (1.0, 2.0)
-    commits = at_once(
+    done = at_once(
         spark, tmp_path,
         *(lambda store, price=price: store.replace(
             table, stock(spark, ("north", 1, price), ("north", 2, price)), {"shop": "north"}) for price in prices),
     )  # fmt: skip
-    assert sorted(told(commit) for commit in commits) == [(1, 2), (2, 2)]
-    later = prices[[commit.version for commit in commits].index(2)]
+    assert sorted(told(commit) for commit in done) == [(1, 2), (2, 2)]
+    later = prices[[commit.version for commit in done].index(2)]
     assert rows_of(Store(spark, str(tmp_path)).read(table)) == [("north", 1, later), ("north", 2, later)]
 
 
@@ -93,6 +95,27 @@ def test_of_two_that_change_rows_of_one_slice_one_is_told(spark, tmp_path):
         store.update(BY_ROW, sales(spark, (1, 7.0)), none, {"shop": "north"}, basis=basis)
     assert str(raised.value).startswith(TOLD)
     assert rows_of(store.read(BY_ROW)) == [("north", 1, 5.0), ("north", 2, 2.0)]
+
+
+@pytest.mark.parametrize("way", ["update", "replace"])
+def test_who_came_between_the_look_at_the_basis_and_the_commit_is_told(spark, tmp_path, monkeypatch, way):
+    store = Store(spark, str(tmp_path))
+    store.replace(BY_ROW, sales(spark, (1, 1.0), (2, 2.0)), {"shop": "north"})
+    basis = Basis(store.state(BY_ROW), {"shop": "north"})
+    look = commits.require_unchanged
+
+    def look_and_be_overtaken(*arguments):
+        look(*arguments)
+        Store(spark, str(tmp_path)).replace(BY_ROW, sales(spark, (1, 5.0)), {"shop": "north"})
+
+    for module in (commits, tables_store):
+        monkeypatch.setattr(module, "require_unchanged", look_and_be_overtaken)
+    with pytest.raises(RecsysError) as raised:
+        if way == "update":
+            store.update(BY_ROW, sales(spark, (2, 7.0)), sales(spark).select("id"), {"shop": "north"}, basis=basis)
+        else:
+            store.replace(BY_ROW, sales(spark, (2, 7.0)), {"shop": "north"}, basis=basis)
+    assert str(raised.value).startswith(TOLD)
 
 
 def test_a_job_that_read_one_slice_is_not_stopped_by_another_slice_nor_by_a_compaction(spark, tmp_path):

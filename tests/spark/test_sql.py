@@ -124,6 +124,9 @@ REFUSED = {
     "round(item.price, user.age) = 1": "a number of digits",
     "item.title RLIKE '(a|b)*'": "a regular expression that repeats a group",
     "regexp_extract(item.title, '(x+x+)+y') = 'a'": "a regular expression that repeats a group",
+    r"item.title RLIKE '\\Q[\\E(x+x+)+y'": "with .Q or the flag x",
+    "item.title RLIKE '(?x)(x+x+) +y'": "with .Q or the flag x",
+    "item.title RLIKE '(?ix)a'": "with .Q or the flag x",
     "item.title RLIKE item.category": "a regular expression that is no literal",
     "size(split(item.title, '(')) > 1": "no regular expression .Unclosed group",
     # Other code, other ends.
@@ -169,6 +172,32 @@ def test_anything_else_is_refused_by_name(spark, sql):
     wanted = r"configuration, rules\.conditions\.x: wanted a SQL expression of columns"
     with pytest.raises(RecsysError, match=f"(?s){wanted}.*found .*{REFUSED[sql]}"):
         require_plain_sql(spark, sql, "rules.conditions.x", columns=COLUMNS)
+
+
+TIMES_OF_TODAY = (
+    "as_of > '00:00'",
+    "CAST('T08:30' AS TIMESTAMP) < as_of",
+    "timestamp('0:0') < as_of",
+    "to_timestamp('08:30') < as_of",
+    "if(user.age > 18, as_of > ' 8:30', false)",
+)
+OTHER_TIMES = (
+    "item.title = '08:30'",
+    "as_of > '2020-01-01 08:30'",
+    "date_format(as_of, 'HH:mm') > '08:30'",
+    "to_timestamp('08:30', 'HH:mm') < as_of",
+)
+
+
+@pytest.mark.parametrize("sql", TIMES_OF_TODAY)
+def test_a_text_that_is_a_time_of_today_is_no_moment(rows, sql):
+    with pytest.raises(RecsysError, match=r"is another moment each day: write the whole date"):
+        require_value(rows, sql, "rules.conditions.x", columns=COLUMNS, kind="boolean")
+
+
+@pytest.mark.parametrize("sql", OTHER_TIMES)
+def test_a_text_of_a_time_may_be_compared_with_texts(rows, sql):
+    require_value(rows, sql, "rules.conditions.x", columns=COLUMNS, kind="boolean")
 
 
 def test_the_functions_that_may_be_called_are_told(spark):

@@ -29,9 +29,12 @@ def test_the_worst_text_of_a_quadratic_pattern_is_found(slow):
     pattern = Pattern("here", slow, is_java=False)
 
     def seconds(length):
-        (text,) = slowest_texts(pattern, length=length, num_tried=1)
-        started = time.perf_counter()
-        go_through(pattern, text)
-        return time.perf_counter() - started
+        """Of the slowest of a few: which one is told at 1,000 characters, where the machine's other work counts."""
+        times = []
+        for text in slowest_texts(pattern, length=length):
+            started = time.perf_counter()
+            go_through(pattern, text)
+            times.append(time.perf_counter() - started)
+        return max(times)
 
     assert seconds(16_000) > 16 * min(seconds(2_000) for _ in range(3)), "8 times the text takes 64 times as long"
