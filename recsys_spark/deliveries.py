@@ -60,6 +60,9 @@ def write_delivery(
     context.note_count(
         outcome["swallowed"], "lines inside of refused rows look like rows: a quote may be opened and not closed"
     )
+    context.note_count(
+        outcome["inner_lines"], "lines of the file lie inside of fields (multiLine): if they are rows, a quote is open"
+    )
     require_few_faulty(
         faulty(parsed), count=outcome["faulty"], read=num_read, max_share=settings.max_rejected_share, section=section
     )

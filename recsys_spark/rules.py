@@ -138,12 +138,13 @@ def _read(spark: SparkSession, table: RuleTableConfig, where: str) -> DataFrame:
 
 
 def _require_ids(rows: DataFrame, where: str) -> None:
-    """Raise for rows without an id, and for ids of which some bytes were no text."""
+    """Raise for rows without an id, and for texts of which some bytes were none: such a rule would match nothing."""
     ids = [name for name in rows.columns if name in _IDS]
+    texts = [name for name, kind in rows.dtypes if kind == "string"]
     num_without, num_undecoded = first_row(
         rows.agg(
             F.count_if(reduce(or_, [F.col(name).isNull() for name in ids])),
-            F.count_if(reduce(or_, [is_undecoded(F.col(name)) for name in ids])),
+            F.count_if(reduce(or_, [is_undecoded(F.col(name)) for name in texts])),
         )
     )
     if num_without:
@@ -156,7 +157,7 @@ def _require_ids(rows: DataFrame, where: str) -> None:
     if num_undecoded:
         raise problem(
             f"configuration, {where}",
-            wanted=f"{' and '.join(ids)} that can be decoded",
+            wanted=f"{', '.join(texts)} that can be decoded",
             found=f"{num_undecoded:,} rows with bytes that are no text",
             do="Name the encoding in source.options, as {encoding: iso-8859-1}.",
         )

@@ -32,6 +32,7 @@ ITEM_COLUMNS = ("item_id", "title", "description", "brand", "category", "price",
 _ATTRIBUTE = "attributes."
 _OPTIONS_OF_THE_PLATFORM = (
     "header", "inferschema", "enforceschema", "mode", "columnnameofcorruptrecord", "recursivefilelookup",
+    "ignorecorruptfiles", "ignoremissingfiles",
 )  # fmt: skip
 
 
@@ -65,6 +66,18 @@ class SourceConfig(Section):
             do = "To Spark they are the same: leave one out."
             raise misfit(wanted="each option once, in small or capital letters", found=", ".join(twice), do=do)
         return options
+
+    @model_validator(mode="after")
+    def _lines_are_rows(self) -> SourceConfig:
+        if self.format == "jsonl" and any(name.lower() == "multiline" for name in self.options):
+            raise misfit(
+                where="options",
+                wanted="JSON lines: one object on each line",
+                found="multiLine",
+                do="Leave it out: with it Spark reads the first object of each file and no other. Write a JSON text of"
+                " several lines as lines (jq -c '.[]').",
+            )
+        return self
 
 
 class TimestampConfig(Section):

@@ -39,7 +39,7 @@ EVENTS: Final = Table(
     name="EVENTS",
     meaning="One behaviour: a user did something with an item.",
     columns=(
-        Column(c.EVENT_ID, "string", "the source's own id, or a hash of the whole row"),
+        Column(c.EVENT_ID, "string", "the source's own id, or a hash of what the mapping reads of the row"),
         _USER_ID,
         _ITEM_ID,
         Column(c.EVENT_TYPE, "string", "view, cart, purchase, rating, search, …"),

@@ -18,7 +18,7 @@ from recsys_spark.tables.hadoop import open_place
 
 _GLOB: Final = re.compile(r"[*?\[\]{}\\]")
 _FIRST_GLOB: Final = re.compile(r"(^|/)[^/]*[*?\[{].*")
-_MARKERS: Final = re.compile(r"_SUCCESS|_(common_)?metadata|_(committed|started)_.*|\..*\.crc|\.DS_Store")
+_MARKERS: Final = re.compile(r"_SUCCESS|_(common_)?metadata|_(committed|started)_\d+|\..*\.crc|\.DS_Store")
 """Files that writers leave beside the rows: no row is lost with them."""
 _FILTERS_BY_AGE: Final = ("modifiedbefore", "modifiedafter")
 _SHOWN: Final = 5
@@ -40,6 +40,7 @@ _SIGNATURES: Final = (
     (b"PAR1", "a Parquet file", _SET_FORMAT.format("parquet")),
 )
 _UTF_16: Final = "Set {section}.source.options: {{encoding: UTF-16, multiLine: true}}."
+_TO_UTF_8: Final = "Save it as UTF-8 (iconv -f UTF-16 -t UTF-8)."
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ def require_text(spark: SparkSession, files: Sequence[SourceFile], source: Sourc
         (str(value) for name, value in source.options.items() if name.lower() in ("encoding", "charset")), ""
     )
     is_wide = encoding.upper().startswith(("UTF-16", "UTF-32", "UTF16", "UTF32"))
+    wide = (_TO_UTF_8 if source.format == "jsonl" else _UTF_16).format(section=section)
     plain = [file for file in files if file.num_bytes and not _UNPACKED_BY_NAME.search(file.path.lower())]
     for file in plain[:_FILES_LOOKED_INTO]:
         start = _first_bytes(spark, file)
@@ -183,11 +185,9 @@ def require_text(spark: SparkSession, files: Sequence[SourceFile], source: Sourc
             if start.startswith(signature):
                 raise _no_text(file, source, kind, do.format(section=section))
         if not is_wide and start.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise _no_text(file, source, "a text in UTF-16", _UTF_16.format(section=section))
+            raise _no_text(file, source, "a text in UTF-16", wide)
         if not is_wide and b"\x00" in start:
-            raise _no_text(
-                file, source, "bytes of value 0: UTF-16 without its mark, or no text", _UTF_16.format(section=section)
-            )
+            raise _no_text(file, source, "bytes of value 0: UTF-16 without its mark, or no text", wide)
 
 
 def _first_bytes(spark: SparkSession, file: SourceFile) -> bytes:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from textwrap import shorten
 from typing import Final
 
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
@@ -19,6 +23,8 @@ MALFORMED = f"{OURS}malformed"
 """The text of a row that is no row of its format (a CSV line with a field too many); null for a sound row."""
 SWALLOWED = f"{OURS}swallowed"
 """How many lines inside of the row's fields look like rows of their own; 0 for most."""
+INNER_LINES = f"{OURS}inner_lines"
+"""How many line breaks the row's fields hold: lines of the file that begin no row."""
 FILE = f"{OURS}file"
 BLOCK = f"{OURS}block"
 NUMBER = f"{OURS}number"
@@ -32,6 +38,27 @@ TEXT_OPTIONS: Final = {
 }
 _SPARK_FORMAT: Final = {"csv": "csv", "tsv": "csv", "jsonl": "json", "parquet": "parquet", "delta": "delta"}
 _HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
+_LINE_BREAK: Final = r"\r\n|\r|\n"
+_ESCAPED: Final = {
+    r"\t": "\t",
+    r"\r": "\r",
+    r"\b": "\b",
+    r"\f": "\f",
+    r"\\": "\\",
+    r"\"": '"',
+    r"\'": "'",
+    r"\u0000": "\0",
+}
+"""What Spark takes for the separator when a configuration says `sep: '\t'`."""
+_KEPT_BY_SPARK: Final = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
+"""Spark would leave out the rest of a broken file without a word, where a cluster's settings say so."""
+_WIDE: Final = ("UTF-16", "UTF-32", "UTF16", "UTF32")
+
+
+_LINE: Final = f"{OURS}line"
+_MAY_HAVE_MORE: Final = r"\}\s*([^\s,}\]]|,\s*\{)"
+"""A bracket that closes an object, and more that neither closes another one nor goes on in it; texts have it too."""
+_SHOWN: Final = 200
 
 
 def own_columns(rows: DataFrame) -> list[str]:
@@ -51,17 +78,28 @@ def path_of(spark: SparkSession, source: SourceConfig) -> str:
 def reader_of(spark: SparkSession, source: SourceConfig) -> DataFrameReader:
     """With recursiveFileLookup: left to itself, Spark reads no files beside a folder, and ids of folders as numbers."""
     reader = spark.read.format(_SPARK_FORMAT[source.format])
-    deep = {} if source.format == "delta" else {"recursiveFileLookup": "true"}
-    return reader.options(**deep, **TEXT_OPTIONS.get(source.format, {})).options(**_options(source))
+    return reader.options(**TEXT_OPTIONS.get(source.format, {})).options(**_options(source))
 
 
 def _options(source: SourceConfig) -> dict[str, str]:
-    return {name: str(value) for name, value in source.options.items()}
+    """The source's own and those that let no file and no line be passed over."""
+    given = {name: str(value) for name, value in source.options.items()}
+    if source.format == "delta":
+        return given
+    if source.format == "jsonl" and _encoding(source) and not _option(source, "linesep"):
+        given["lineSep"] = "\n"  # Spark wants it beside an encoding
+    return {"recursiveFileLookup": "true", **_KEPT_BY_SPARK, **given}
+
+
+def _encoding(source: SourceConfig) -> str:
+    """The source's encoding where it is not UTF-8, in capital letters; else empty."""
+    encoding = _option(source, "encoding", "charset").upper()
+    return "" if encoding in ("UTF-8", "UTF8") else encoding
 
 
 def _option(source: SourceConfig, *names: str) -> str:
     """The value of the source's option of one of these names, in small or capital letters; empty for none."""
-    return next((value for name, value in _options(source).items() if name.lower() in names), "")
+    return next((str(value) for name, value in source.options.items() if name.lower() in names), "")
 
 
 def load(spark: SparkSession, source: SourceConfig, where: str) -> DataFrame:
@@ -70,15 +108,22 @@ def load(spark: SparkSession, source: SourceConfig, where: str) -> DataFrame:
     if source.format == "jsonl":
         return _load_jsonl(spark, source, where)
     rows = reader_of(spark, source).load(path_of(spark, source))
-    return rows.select("*", F.lit(None).cast("string").alias(MALFORMED), F.lit(0).alias(SWALLOWED), *_places(rows))
+    return rows.select("*", F.lit(None).cast("string").alias(MALFORMED), *_no_lines(), *_places(rows))
 
 
 def load_unparsed(spark: SparkSession, source: SourceConfig) -> DataFrame:
     """As many rows as the source has, to be counted: their columns are neither asked for nor, in texts, inferred."""
+    if source.format == "jsonl":
+        return _load_lines(spark, source)
     reader = reader_of(spark, source)
     if source.format in TEXT_OPTIONS:
         reader = reader.schema(StructType([StructField(MALFORMED, StringType())]))
     return reader.options(header="true", enforceSchema="true").load(path_of(spark, source))
+
+
+def _no_lines() -> list[Column]:
+    """SWALLOWED and INNER_LINES of formats that have no line breaks inside of rows, or none that matter."""
+    return [F.lit(0).alias(SWALLOWED), F.lit(0).alias(INNER_LINES)]
 
 
 def _places(rows: DataFrame) -> list[Column]:
@@ -98,44 +143,68 @@ def _load_csv(spark: SparkSession, source: SourceConfig, where: str) -> DataFram
     names = [] if header is None else [name or "" for name in header]
     own = [name.strip() or f"_c{place}" for place, name in enumerate(names)]
     _require_distinct(own, where, source)
+    nameless = [str(place) for place, name in enumerate(names, start=1) if not name]
+    if len(nameless) > 1:
+        raise problem(
+            where,
+            wanted="a header with at most one column without a name",
+            found=f"columns {', '.join(nameless)} without a name in {source.path}",
+            do="Name them, or delete those that are empty: spreadsheets leave such columns behind.",
+        )
     schema = StructType([StructField(name, StringType()) for name in [*names, MALFORMED]])
     reader = reader_of(spark, source).schema(schema)
     rows = reader.options(header="true", mode="PERMISSIVE", columnNameOfCorruptRecord=MALFORMED).load(path)
-    named = rows.select("*", F.lit(0).alias(SWALLOWED), *_places(rows)).toDF(
-        *own, MALFORMED, SWALLOWED, FILE, BLOCK, NUMBER
+    named = rows.select("*", *_no_lines(), *_places(rows)).toDF(
+        *own, MALFORMED, SWALLOWED, INNER_LINES, FILE, BLOCK, NUMBER
     )
     if _option(source, "multiline").lower() != "true":
         return named
     sep = _option(source, "sep", "delimiter") or {"csv": ",", "tsv": "\t"}[source.format]
-    return named.withColumn(SWALLOWED, _count_swallowed(own, sep))
+    fields = [F.col(quoted(name)) for name in own]
+    return named.withColumns({SWALLOWED: _count_swallowed(fields, _unescaped(sep)), INNER_LINES: _count_lines(fields)})
 
 
-def _count_swallowed(own: Sequence[str], sep: str) -> Column:
+def _unescaped(sep: str) -> str:
+    return re.sub(r"\\(u0000|.)", lambda found: _ESCAPED.get(found[0], found[0]), sep)
+
+
+def _count_lines(fields: Sequence[Column]) -> Column:
+    return reduce(add, (F.size(F.split(F.coalesce(field, F.lit("")), _LINE_BREAK)) - 1 for field in fields))
+
+
+def _count_swallowed(fields: Sequence[Column], sep: str) -> Column:
     """Lines behind the first one of each field that look like rows: what a quote takes in that nobody closes.
 
-    Such a line has the separators of a row (the last one may end early, at the next quote) and begins as the row does:
-    its first field has the same kinds of letters, and digits among them, which prose hardly has there.
+    Either a line has the separators of a row (the last one may end early, at the next quote) and begins as the row
+    does: its first field has the same kinds of letters, and digits among them, which prose hardly has there. Or two
+    lines and more, all between the first and the last one, have exactly the separators of a row, and some without a
+    blank behind, as prose has them.
     """
-    first = F.col(quoted(own[0]))
+    num_separators = len(fields) - 1
+
+    def count_of(text: str, line: Column) -> Column:
+        return F.size(F.split(line, rf"\Q{text}\E")) - 1
 
     def shape(text: Column) -> Column:
         return F.regexp_replace(F.regexp_replace(F.trim(text), r"\p{Nd}+", "9"), r"\p{L}+", "a")
 
-    def is_row(line: Column, is_last: Column) -> Column:
-        fields = F.split(line, rf"\Q{sep}\E")
-        is_whole = (F.size(fields) >= len(own)) | (is_last & (F.size(fields) > 1))
-        begins_alike = shape(F.regexp_replace(fields[0], '^"|"$', "")) == shape(first)
-        return is_whole & begins_alike & shape(first).contains("9")
+    def begins_as_the_row(line: Column, is_last: Column) -> Column:
+        is_whole = (count_of(sep, line) >= num_separators) | (is_last & (count_of(sep, line) > 0))
+        is_alike = shape(F.regexp_replace(F.split(line, rf"\Q{sep}\E")[0], '^"|"$', "")) == shape(fields[0])
+        return is_whole & is_alike & shape(fields[0]).contains("9")
+
+    def has_its_separators(line: Column) -> Column:
+        return (count_of(sep, line) == num_separators) & (count_of(f"{sep} ", line) < num_separators)
 
     def count(field: Column) -> Column:
-        lines = F.split(field, r"\r\n|\r|\n")
-        found = F.filter(lines, lambda line, place: (place > 0) & is_row(line, place == F.size(lines) - 1))
-        return F.when(field.rlike(r"[\r\n]"), F.size(found)).otherwise(0)
+        lines = F.split(field, _LINE_BREAK)
+        last = F.size(lines) - 1
+        alike = F.filter(lines, lambda line, place: (place > 0) & begins_as_the_row(line, place == last))
+        inner = F.slice(lines, 2, F.greatest(last - 1, F.lit(0)))
+        are_rows = (last > 2) & F.forall(inner, has_its_separators)
+        return F.when(field.rlike(r"[\r\n]"), F.when(are_rows, last).otherwise(F.size(alike))).otherwise(0)
 
-    total = F.lit(0)
-    for name in own:
-        total = total + count(F.col(quoted(name)))
-    return F.coalesce(total, F.lit(0))
+    return F.coalesce(reduce(add, map(count, fields)), F.lit(0))
 
 
 def _load_jsonl(spark: SparkSession, source: SourceConfig, where: str) -> DataFrame:
@@ -150,19 +219,58 @@ def _load_jsonl(spark: SparkSession, source: SourceConfig, where: str) -> DataFr
             do="Write each row on a line of its own, without a list around them. Text that is not UTF-8 needs its name"
             " in source.options, as {encoding: iso-8859-1}.",
         )
+    _require_single_objects(spark, source, where)
     reader = reader_of(spark, source).schema(StructType([*own, StructField(MALFORMED, StringType())]))
     rows = reader.options(mode="PERMISSIVE", columnNameOfCorruptRecord=MALFORMED).load(path)
-    return rows.select("*", F.lit(0).alias(SWALLOWED), *_places(rows))
+    return rows.select("*", *_no_lines(), *_places(rows))
+
+
+def _require_single_objects(spark: SparkSession, source: SourceConfig, where: str) -> None:
+    """Raise for lines on which more stands behind the first object: Spark stops there, and says nothing.
+
+    (Parsed by `from_json`, rows would say so themselves, but numbers lose digits: 1.50 comes out as 1.5.)
+    """
+    options = {**_options(source), "columnNameOfCorruptRecord": MALFORMED}
+    first = F.from_json(_LINE, f"{_LINE} string, {MALFORMED} string", options)
+    all_of_them = F.from_json(F.concat(F.lit(f'{{"{_LINE}": ['), _LINE, F.lit("]}")), f"{_LINE} array<string>", options)
+    is_one = F.coalesce(F.size(all_of_them[_LINE]) == 1, F.lit(False))
+    lines = _load_lines(spark, source).where(F.col(_LINE).rlike(_MAY_HAVE_MORE))
+    of_more = lines.where(~is_one & first.isNotNull() & first[MALFORMED].isNull())
+    found = of_more.agg(F.count(F.lit(1)).alias(NUMBER), F.first(FILE).alias(FILE), F.first(_LINE).alias(_LINE)).first()
+    if found is not None and found[NUMBER]:
+        raise problem(
+            where,
+            wanted="one JSON object on each line",
+            found=f"{found[NUMBER]:,} lines with more behind the first one, as in {found[FILE]}: "
+            f"{shorten(found[_LINE], _SHOWN)}",
+            do="Write each object on a line of its own: Spark reads the first one of a line and no other.",
+        )
+
+
+def _load_lines(spark: SparkSession, source: SourceConfig) -> DataFrame:
+    """The lines that are not blank, decoded, with the files that they are in."""
+    lines = spark.read.format("text").options(**_options(source)).load(path_of(spark, source))
+    encoding = _encoding(source)
+    text = F.decode(F.col("value").cast("binary"), encoding) if encoding else F.col("value")
+    return lines.select(text.alias(_LINE), *_places(lines)).where(F.btrim(_LINE, F.lit(" \t\r\n")) != "")
 
 
 def require_lines(source: SourceConfig, section: str) -> None:
-    """Spark finds the ends of CSV lines by single bytes, unless rows may have several lines."""
-    encoding = _option(source, "encoding", "charset").upper()
-    is_wide = encoding.startswith(("UTF-16", "UTF-32", "UTF16", "UTF32"))
-    if is_wide and source.format != "jsonl" and _option(source, "multiline").lower() != "true":
+    """Spark finds the ends of lines by single bytes, unless rows of a CSV file may have several lines."""
+    if not _encoding(source).startswith(_WIDE):
+        return
+    where = f"configuration, {section}.source.options"
+    if source.format == "jsonl":
         raise problem(
-            f"configuration, {section}.source.options",
-            wanted=f"multiLine: true beside encoding: {encoding}",
+            where,
+            wanted="JSON lines in UTF-8, or in an encoding whose letters are single bytes",
+            found=f"encoding: {_encoding(source)}",
+            do="Save the file as UTF-8 (iconv -f UTF-16 -t UTF-8), and leave the option out.",
+        )
+    if _option(source, "multiline").lower() != "true":
+        raise problem(
+            where,
+            wanted=f"multiLine: true beside encoding: {_encoding(source)}",
             found="encoding alone",
             do="Add it: without it Spark cuts such a text into lines in the middle of letters.",
         )

@@ -13,13 +13,24 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType
 
 from recsys_spark import columns as c
-from recsys_spark.tables.formats import BLOCK, FILE, MALFORMED, NUMBER, OURS, SWALLOWED, own_columns, quoted
+from recsys_spark.tables.formats import (
+    BLOCK,
+    FILE,
+    INNER_LINES,
+    MALFORMED,
+    NUMBER,
+    OURS,
+    SWALLOWED,
+    own_columns,
+    quoted,
+)
 from recsys_spark.tables.source import find_column
 from recsys_spark.transforms.values import (
     FIRST_MOMENT,
     LAST_MOMENT,
     Notation,
     is_float_id,
+    is_rounded_id,
     is_undecoded,
     moment,
     number,
@@ -36,7 +47,9 @@ KEPT_OUT: Final = f"{OURS}kept_out"
 """The row filter that is not true for the row, the first by name; null for a row to read."""
 _HAS_UNDECODED: Final = f"{OURS}undecoded"
 _HAS_FLOAT_ID: Final = f"{OURS}float_id"
-_TOLD_OF_ROWS: Final = (KEPT_OUT, SWALLOWED, _HAS_UNDECODED, _HAS_FLOAT_ID)
+_PASSWORD: Final = r"^([^:/?#]+://[^:/?#@]*):[^/?#@]*(?=@)"
+"""That of a file system whose URIs may have one, as ftp://me:password@host/orders.csv."""
+_TOLD_OF_ROWS: Final = (KEPT_OUT, SWALLOWED, INNER_LINES, _HAS_UNDECODED, _HAS_FLOAT_ID)
 """Columns of parsed rows that no table has: what a run tells of a delivery."""
 
 _EVENT_TEXTS: Final = (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.CONTEXT)
@@ -44,6 +57,9 @@ _ITEM_TEXTS: Final = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.BRAND, c.CATEGORY)
 _ATTRIBUTE: Final = "attributes."
 _READ_FROM_TEXT: Final = (c.TS, c.VALUE, c.PRICE, c.AVAILABLE_FROM, c.AVAILABLE_TO)
 _MOMENT_TYPES: Final = ("timestamp", "timestamp_ntz", "date")
+_ID_LETTERS: Final = 40
+"""Hexadecimal letters of the ids made here: 160 bits."""
+_MALFORMED: Final = "the row is malformed: too few or too many fields, or no JSON"
 _KNOWN: Final = f"{c.EVENT_ID} is known: "
 _COUNTED: Final = f"{c.EVENT_ID} is repeated and counted"
 
@@ -85,9 +101,10 @@ def parse_events(
     faults = [
         *[_missing(name) for name in (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE)],
         *[_undecoded(name) for name in (c.USER_ID, c.ITEM_ID, c.EVENT_ID, c.EVENT_TYPE)],
-        _unread(c.TS, f"the pattern is {notation.pattern}"),
+        *[_rounded(name) for name in (c.USER_ID, c.ITEM_ID, c.EVENT_ID)],
+        _unread(c.TS, F.lit(f"the pattern is {notation.pattern}")),
         _Fault(_told(c.TS).isNull(), F.lit(f"{c.TS} is missing")),
-        _unread(c.VALUE, notation.no_number),
+        _unread(c.VALUE, notation.why_no_number(_told(c.VALUE))),
     ]
     parsed = typed.select(
         c.SOURCE,
@@ -112,8 +129,9 @@ def parse_items(raw: DataFrame, *, columns: Mapping[str, str], notation: Notatio
     faults = [
         _missing(c.ITEM_ID),
         _undecoded(c.ITEM_ID),
-        _unread(c.PRICE, notation.no_number),
-        *[_unread(name, f"the pattern is {notation.pattern}") for name in moments],
+        _rounded(c.ITEM_ID),
+        _unread(c.PRICE, notation.why_no_number(_told(c.PRICE))),
+        *[_unread(name, F.lit(f"the pattern is {notation.pattern}")) for name in moments],
     ]
     parsed = typed.select(
         c.SOURCE,
@@ -159,7 +177,8 @@ def _is_no_fault(reason: Column) -> Column:
 def count_outcomes(parsed: DataFrame, where: Mapping[str, str]) -> DataFrame:
     """One row of counts: faulty, known (brought by another delivery), counted (repeats), undecoded (rows to accept with
     texts that could not be decoded), float_ids (rows to accept whose ids end in .0), swallowed (lines inside of refused
-    rows that look like rows), and `kept_out`, a map from the filters of `where` to the rows that each keeps out.
+    rows that look like rows), inner_lines (line breaks inside of fields of rows to accept), and `kept_out`, a map from
+    the filters of `where` to the rows that each keeps out.
     """
     is_refused = F.size(c.REASONS) > 0
     is_accepted = F.col(KEPT_OUT).isNull() & ~is_refused
@@ -173,6 +192,7 @@ def count_outcomes(parsed: DataFrame, where: Mapping[str, str]) -> DataFrame:
         F.count_if(is_accepted & F.col(_HAS_UNDECODED)).alias("undecoded"),
         F.count_if(is_accepted & F.col(_HAS_FLOAT_ID)).alias("float_ids"),
         F.coalesce(F.sum(F.when(is_refused, F.col(SWALLOWED))), F.lit(0)).alias("swallowed"),
+        F.coalesce(F.sum(F.when(is_accepted, F.col(INNER_LINES))), F.lit(0)).alias("inner_lines"),
         F.create_map(*kept_out).cast("map<string,bigint>").alias("kept_out"),
     )
 
@@ -202,12 +222,13 @@ def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], no
     whole = F.to_json(F.struct(*[F.col(quoted(name)) for name in own_columns(raw)]))
     told_as = {name: f"told_{name}" if name in _READ_FROM_TEXT else name for name in targets}
     trimmed = raw.select(
-        F.col(FILE).alias(c.SOURCE),
+        F.regexp_replace(FILE, _PASSWORD, "$1").alias(c.SOURCE),
         F.col(BLOCK),
         F.col(NUMBER).alias(c.OFFSET),
         F.col(MALFORMED).isNotNull().alias("is_malformed"),
         F.coalesce(F.col(MALFORMED), whole).alias(c.RAW),
         F.col(SWALLOWED),
+        F.col(INNER_LINES),
         F.col(KEPT_OUT),
         _attributes(given, notation).alias(c.ATTRIBUTES),
         *[
@@ -220,10 +241,13 @@ def _tell(raw: DataFrame, columns: Mapping[str, str], targets: Sequence[str], no
             if name in found and found[name][1].simpleString() in _MOMENT_TYPES
         ],
     )
+    read = [F.col(told_as[name]) for name in targets if name in given]
+    if any(target.startswith(_ATTRIBUTE) for target in given):
+        read.append(F.array_join(F.map_values(c.ATTRIBUTES), ""))
     kept = {told_as[name]: without_missing(F.col(told_as[name]), notation) for name in targets if name in given}
     return trimmed.withColumns(kept).withColumns(
         {
-            _HAS_UNDECODED: _any(is_undecoded(F.col(told_as[name])) for name in targets if name in given),
+            _HAS_UNDECODED: _any(is_undecoded(text) for text in read),
             _HAS_FLOAT_ID: _any(is_float_id(F.col(name)) for name in (c.USER_ID, c.ITEM_ID) if name in given),
         }
     )
@@ -273,7 +297,7 @@ def _attributes(given: Mapping[str, Column], notation: Notation) -> Column:
 
 def _identity() -> Column:
     read = (F.unix_micros(c.TS).alias(c.TS), F.col(c.VALUE), *map(F.col, _EVENT_TEXTS))
-    return F.substring(F.sha2(F.to_json(F.struct(*read)), 256), 1, 40)
+    return F.substring(F.sha2(F.to_json(F.struct(*read)), 256), 1, _ID_LETTERS)
 
 
 # --- why a row cannot be one -----------------------------------------------------------------------------------------
@@ -289,15 +313,21 @@ def _undecoded(name: str) -> _Fault:
     return _Fault(is_undecoded(F.col(name)), F.concat(F.lit(f"{name} {why}: '"), F.col(name), F.lit("'")))
 
 
-def _unread(name: str, why: str) -> _Fault:
+def _rounded(name: str) -> _Fault:
+    """Ids that differ in their last digits only are one id now."""
+    why = 'is a rounded number (write ids as texts: in pandas astype("Int64") before to_csv, or read with dtype=str)'
+    return _Fault(is_rounded_id(F.col(name)), F.concat(F.lit(f"{name} {why}: '"), F.col(name), F.lit("'")))
+
+
+def _unread(name: str, why: Column) -> _Fault:
     """A value is there and could not be read."""
-    reason = F.concat(F.lit(f"{name} cannot be read ({why}): '"), _told(name), F.lit("'"))
+    reason = F.concat(F.lit(f"{name} cannot be read ("), why, F.lit("): '"), _told(name), F.lit("'"))
     return _Fault(_told(name).isNotNull() & F.col(name).isNull(), reason)
 
 
 def _reasons(faults: Sequence[_Fault]) -> Column:
     """The reasons of the faults that are there. (Spark interprets `array_compact` row by row; `concat` it compiles.)"""
-    malformed = _Fault(F.col("is_malformed"), F.lit("the row is malformed: too few or too many fields, or no JSON"))
+    malformed = _Fault(F.col("is_malformed"), F.lit(_MALFORMED))
     holds = F.concat(
         F.lit("a field holds "), F.col(SWALLOWED).cast("string"),
         F.lit(" lines that look like rows: a quote may be opened and not closed"),
@@ -324,7 +354,7 @@ def _settle_repeats(parsed: DataFrame, key: str, repeats: str) -> DataFrame:
     numbered = parsed.withColumn(nth, F.sum(is_sound.cast("int")).over(up_to_here))
     is_repeat = is_sound & (F.col(nth) > 1)
     if repeats == KEEP:
-        own_id = F.concat_ws("#", key, F.col(nth).cast("string"))
+        own_id = F.substring(F.sha2(F.concat_ws("#", key, F.col(nth).cast("string")), 256), 1, _ID_LETTERS)
         settled = numbered.withColumn(key, F.when(is_repeat, own_id).otherwise(F.col(key)))
     else:
         reason = F.lit(_COUNTED if repeats == COUNT else f"{key} is repeated")

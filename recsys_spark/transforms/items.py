@@ -11,7 +11,7 @@ from recsys_spark import columns as c
 from recsys_spark.errors import did_you_mean, problem
 from recsys_spark.kernels.item_text import Template
 
-_KNOWN: Final = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.BRAND, c.CATEGORY, c.PRICE)
+_KNOWN: Final = (c.ITEM_ID, c.TITLE, c.DESCRIPTION, c.BRAND, c.CATEGORY, c.PRICE, c.AVAILABLE_FROM, c.AVAILABLE_TO)
 _ATTRIBUTE: Final = "attributes."
 FIELDS: Final = "fields"
 """The values of a template's fields, in its order: bridges/tokenize.py makes the text of them."""

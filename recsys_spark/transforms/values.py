@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,9 @@ from pyspark.sql import functions as F
 
 _BLANKS: Final = " \t\r\n\u00a0\ufeff"
 _NUMBER: Final = r"^[+-]?(\d{1,200}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
+_PARTS: Final = re.compile(r"'[^']*'|\[[^\[\]']*\]")
+"""Parts of a pattern that are texts in quotes or, in brackets, need not be there."""
+_ZONE_LETTERS: Final = frozenset("VzOXxZ")
 _UNDECODED: Final = "\ufffd"
 """What Spark puts in the place of bytes that are no text in the source's encoding."""
 FIRST_MOMENT: Final = "0001-01-02"
@@ -32,10 +36,12 @@ class Notation:
     def of(cls, *, pattern: str, zone: str, missing: Sequence[str] = (), decimal: str = ".") -> Notation:
         return cls(pattern, zone, tuple(word.lower() for word in missing), decimal)
 
-    @property
-    def no_number(self) -> str:
-        """Why a text is no number."""
-        return "it is no number" if self.decimal == "." else f"it is no number with decimal '{self.decimal}'"
+    def why_no_number(self, told: Column) -> Column:
+        """Why a text is no number, with the setting that reads it."""
+        if self.decimal != ".":
+            return F.lit(f"it is no number with decimal '{self.decimal}'")
+        has_comma = told.rlike(r"^[+-]?\d+,\d+$")
+        return F.when(has_comma, F.lit('it is no number; decimal: "," would read it')).otherwise("it is no number")
 
 
 def trim_text(given: Column) -> Column:
@@ -61,6 +67,11 @@ def is_float_id(text: Column) -> Column:
     return F.coalesce(text.rlike(r"^\d+\.0$"), F.lit(False))
 
 
+def is_rounded_id(text: Column) -> Column:
+    """Whether an id looks like a large number that pandas or a spreadsheet rounded, 1.23e+16; false for null."""
+    return F.coalesce(text.rlike(r"^\d(\.\d+)?[eE]\+\d+$"), F.lit(False))
+
+
 def number(told: Column, notation: Notation) -> Column:
     """A finite number in digits; null for anything else (Spark would read NaN, 12d and 0x1p3 as well)."""
     plain = told if notation.decimal == "." else F.translate(told, f".{notation.decimal}", "x.")
@@ -68,11 +79,20 @@ def number(told: Column, notation: Notation) -> Column:
 
 
 def moment(told: Column, notation: Notation) -> Column:
-    """The instant in UTC; null where the text does not follow the pattern."""
+    """The instant in UTC; null where the text does not follow the pattern.
+
+    Where the pattern has a zone in brackets only, `notation.zone` is that of the texts without one.
+    """
     if notation.pattern in ("epoch_seconds", "epoch_millis"):
         return F.timestamp_seconds(_exact_seconds(told, is_millis=notation.pattern == "epoch_millis"))
-    local = F.try_to_timestamp(told, F.lit(notation.pattern))
-    return local if _names_a_zone(notation.pattern) else F.to_utc_timestamp(local, notation.zone)
+    parsed = F.try_to_timestamp(told, F.lit(notation.pattern))
+    if not _names_a_zone(notation.pattern):
+        return F.to_utc_timestamp(parsed, notation.zone)
+    without = _PARTS.sub(_without_optional_zone, notation.pattern)
+    if _names_a_zone(without):
+        return parsed
+    local = F.try_to_timestamp(told, F.lit(without))
+    return F.coalesce(F.to_utc_timestamp(local, notation.zone), parsed)
 
 
 def _exact_seconds(told: Column, *, is_millis: bool) -> Column:
@@ -84,4 +104,8 @@ def _exact_seconds(told: Column, *, is_millis: bool) -> Column:
 def _names_a_zone(pattern: str) -> bool:
     """Whether the timestamps themselves say their zone; text in quotes is no pattern letter."""
     outside_quotes = "".join(pattern.split("'")[::2])
-    return any(letter in outside_quotes for letter in "VzOXxZ")
+    return not _ZONE_LETTERS.isdisjoint(outside_quotes)
+
+
+def _without_optional_zone(part: re.Match[str]) -> str:
+    return part[0] if part[0].startswith("'") or _ZONE_LETTERS.isdisjoint(part[0]) else ""

@@ -76,6 +76,39 @@ def test_texts_that_could_not_be_decoded_are_accepted_counted_and_told(shop):
     assert "1 rows have letters that could not be decoded: items.source.options may name the encoding" in record.notes
 
 
+def test_attributes_that_could_not_be_decoded_are_told_too(shop):
+    shop.write("a.csv", "item,name,size", "a,Gr\u00f6\u00dfe,1", "b,Tea,2", encoding="iso-8859-1")
+    record = shop.items("a.csv", "items.columns={item: item_id, name: attributes.name, size: attributes.size}",
+                        "item_text.template={attributes.name}")  # fmt: skip
+    assert "1 rows have letters that could not be decoded: items.source.options may name the encoding" in record.notes
+
+
+def test_ids_that_were_rounded_are_refused_and_the_way_out_is_named(shop):
+    """Three users whose numbers pandas wrote beside a missing one: they differ in digits that are gone."""
+    shop.write("a.csv", HEAD, *[f"1.2345678901234568e+16,a{n},{NOON}" for n in range(3)], f"1e3,a,{NOON}")
+    assert '3 rows: user_id is a rounded number (write ids as texts: in pandas astype("Int64")' in told(
+        shop.events, "a.csv"
+    )
+    shop.events("a.csv", "events.max_rejected_share=1")
+    assert shop.rows(EVENTS, "user_id") == [("1e3",)]
+
+
+def test_a_decimal_comma_is_told_with_the_option_that_reads_it(shop):
+    shop.write("a.csv", "item;paid", "a;3,50", "b;4", "c;free")
+    columns = ("items.columns={item: item_id, paid: price}", "item_text.template={price}", "items.source.options.sep=;")
+    message = told(shop.items, "a.csv", *columns)
+    assert "1 rows: price cannot be read (it is no number; decimal: \",\" would read it): '…'" in message
+    assert "1 rows: price cannot be read (it is no number): '…'" in message
+    shop.items("a.csv", *columns, "items.decimal=,", "items.max_rejected_share=1")
+    assert shop.rows(ITEMS, "item_id", "price") == [("a", 3.5), ("b", 4.0)]
+
+
+def test_lines_inside_of_fields_are_counted_and_told(shop):
+    shop.write("a.csv", "item,name", '1,"Tea\nof the house\nin tins"', "2,Mug", '3,"Pot\n"')
+    record = shop.items("a.csv", "items.source.options.multiLine=true")
+    assert "3 lines of the file lie inside of fields (multiLine): if they are rows, a quote is open" in record.notes
+
+
 # --- the same event --------------------------------------------------------------------------------------------------
 
 
@@ -113,6 +146,14 @@ def test_repeated_events_are_refused_counted_or_kept_as_the_setting_says(shop):
     kept = shop.rows(EVENTS, "event_id", "user_id")
     assert sorted(user for _, user in kept) == ["u1", "u1", "u1", "u2", "u2", "u3"]
     assert len({event for event, _ in kept}) == 6
+
+
+def test_ids_of_kept_repeats_are_none_of_the_sources_own(shop):
+    columns = "events.columns={user: user_id, item: item_id, time: ts, id: event_id}"
+    shop.write("a.csv", f"{HEAD},id", *[f"u1,a,{NOON},{own}" for own in ("1001", "1001", "1001#2", "1001#2")])
+    shop.events("a.csv", columns, "events.repeats=keep", "events.max_rejected_share=0")
+    ids = [own for (own,) in shop.rows(EVENTS, "event_id")]
+    assert len(ids) == len(set(ids)) == 4 and {"1001", "1001#2"} < set(ids)
 
 
 def test_kept_repeats_have_ids_that_a_later_delivery_gives_again(shop):

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from recsys_spark.config import SourceConfig
 from recsys_spark.errors import RecsysError
 from recsys_spark.tables.files import list_files
-from recsys_spark.tables.formats import MALFORMED, SWALLOWED, own_columns
+from recsys_spark.tables.formats import INNER_LINES, MALFORMED, SWALLOWED, own_columns
 from recsys_spark.tables.source import count_rows, read_source, require_columns
 
 pytestmark = pytest.mark.spark
@@ -61,7 +61,7 @@ def test_files_beside_and_below_folders_are_all_read(spark, tmp_path, names):
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-@pytest.mark.parametrize("hidden", ["_b", ".c", "_half/d", "e.{kind}._COPYING_"])
+@pytest.mark.parametrize("hidden", ["_b", ".c", "_half/d", "e.{kind}._COPYING_", "_started_orders"])
 def test_files_that_spark_hides_are_named_and_stop_the_run(spark, tmp_path, kind, hidden):
     for name in (f"a.{kind}", hidden.format(kind=kind) if "{kind}" in hidden else f"{hidden}.{kind}"):
         text = {"csv": f"{HEAD}u1,a\n", "jsonl": '{"user": "u1", "item": "a"}\n'}
@@ -87,6 +87,7 @@ def test_what_writers_leave_beside_the_rows_and_what_options_leave_out_is_no_los
         write(tmp_path / "in" / name, "x")
     write(tmp_path / "in" / "_empty.csv", "")
     write(tmp_path / "in" / "a.csv", f"{HEAD}u1,a\n")
+    assert users_of(spark, source_of(tmp_path / "in")) == ["u1"]
     write(tmp_path / "in" / "_b.csv", f"{HEAD}u2,a\n")
     assert users_of(spark, source_of(tmp_path / "in", pathGlobFilter="[!_]*.csv")) == ["u1"]
     assert "_b.csv" in told(read_source, spark, source_of(tmp_path / "in", pathGlobFilter="*.csv"), "events")
@@ -211,6 +212,15 @@ def test_a_file_that_is_no_text_is_told_with_what_it_is_and_the_way_out(spark, t
 def test_charsets_that_java_has_are_options(spark, tmp_path, encoding):
     write(tmp_path / "a.csv", "user,item\nMüller,a\nZoë,b\n".encode(encoding))
     options = {"multiLine": "true"} if encoding.startswith("UTF-16") else {}
+    lines = '{"user": "Zoë", "item": "b"}\r\n\r\n{"user": "Müller"}\n'.encode(encoding)
+    write(tmp_path / "a.jsonl", lines)
+    jsonl = source_of(tmp_path / "a.jsonl", "jsonl", encoding=encoding)
+    if options:
+        assert "Save the file as UTF-8" in told(read_source, spark, jsonl, "events")
+        bare = source_of(tmp_path / "a.jsonl", "jsonl")
+        assert "Save it as UTF-8 (iconv -f UTF-16" in told(read_source, spark, bare, "events")
+    else:
+        assert users_of(spark, jsonl) == ["Müller", "Zoë"]
     assert users_of(spark, source_of(tmp_path / "a.csv", encoding=encoding, **options)) == ["Müller", "Zoë"]
     if options:
         message = told(read_source, spark, source_of(tmp_path / "a.csv", encoding=encoding), "events")
@@ -242,3 +252,65 @@ def test_two_rows_in_one_are_seen_too_whatever_the_separator(spark, tmp_path, se
     rows = read_source(spark, source_of(tmp_path / "a.csv", multiLine="true", sep=sep), "items")
     assert {row.id: row[SWALLOWED] for row in rows.collect()}["8"] == 1
     assert [row[SWALLOWED] for row in rows.where("id IN ('7', '10')").collect()] == [0, 0]
+
+
+CASES = {
+    "the quote opens in the first column": (
+        '"Size {n} inch,00009,3.00', 'Curtain 90" x 90,00039,5.00', "Thing {n},{n:05d},{n}.00",
+    ),
+    "ids of letters": ('anna,"27 inch Monitor,Tea', 'zoe,Curtain 90" x 90,Tea', "{name},Thing {name},Coffee"),
+    "ids without a shape": ('a7f,"27 inch Monitor,Tea', 'bb01,Curtain 90" x 90,Tea', "{hex},Thing,Coffee"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("sep", [",", "\\t"])
+def test_rows_that_a_quote_swallows_are_seen_whatever_their_ids_look_like(spark, tmp_path, case, sep):
+    opening, closing, row = CASES[case]
+    words = [f"{first}{second}a" for first in "bcdfgklm" for second in "aeiou"]
+    lines = [row.format(n=n, name=words[n % 40], hex=f"{n * 7919:x}") for n in range(60)]
+    lines[9], lines[39] = opening.format(n=27), closing
+    text = "\n".join(["one,two,three", *lines]) + "\n"
+    write(tmp_path / "a.csv", text.replace(",", "\t") if sep == "\\t" else text)
+    rows = read_source(spark, source_of(tmp_path / "a.csv", multiLine="true", sep=sep), "items").collect()
+    assert len(rows) == 30
+    assert [row[SWALLOWED] for row in rows if row[SWALLOWED] or row[INNER_LINES]] == [30]
+
+
+def test_texts_of_several_lines_are_no_rows(spark, tmp_path):
+    texts = (
+        "Pieces: 1, 2, 3\nColours: red, blue, green\nSizes: S, M, L\nMade in: Rome, Lyon, Kiel",
+        "one\n\n\n\ntwo",
+        "1,000 pieces\nor 2,000 pieces",
+        '""Best"" of all\nI like it, really, much\nand so will you',
+    )
+    lines = ["sku,name,kind", *(f'{n:05d},"{text}",Tea' for n, text in enumerate(texts))]
+    write(tmp_path / "a.csv", "\n".join(lines) + "\n")
+    rows = read_source(spark, source_of(tmp_path / "a.csv", multiLine="true"), "items").collect()
+    assert [(row[SWALLOWED], row[INNER_LINES]) for row in sorted(rows)] == [(0, 3), (0, 4), (0, 1), (0, 2)]
+
+
+def test_lines_with_more_than_one_json_object_are_named_and_stop_the_run(spark, tmp_path):
+    sound = [
+        '{"user": "u1", "item": "a"}', '  {"user": "u2"}\t', "{'user': 'u3'}", '{"user": "u4"},', '{"user": "u5"}]',
+        '{"user": "u6", "item": "} {"}', '{"user": "u7", "all": [{"a": 1}, {"b": {"c": 2}}], "x": {"y": 1} }',
+    ]  # fmt: skip
+    broken = ["no JSON } at all", '{"user": "u8", "item": {"a": 1} {']
+    write(tmp_path / "a.jsonl", "\n".join([*sound, "", " \t", *broken]) + "\n")
+    source = source_of(tmp_path / "a.jsonl", "jsonl")
+    rows = read_source(spark, source, "events").collect()
+    assert [row.user for row in rows if row[MALFORMED] is None] == [f"u{n}" for n in range(1, 8)]
+    assert [row[MALFORMED] for row in rows if row[MALFORMED] is not None] == broken
+    assert count_rows(spark, source, "events") == len(rows)
+    for more in ('{"user": "u9"}{"user": "u10"}', '{"user": "u9"} {"user": "u10"}', '{"user": "u9"}, {"user": "u10"}',
+                 '{"user": "u9"} and more', '{"user": {"id": "u9"}}\t["x"]'):  # fmt: skip
+        write(tmp_path / "a.jsonl", "\n".join([*sound, more, *broken]) + "\n")
+        message = told(read_source, spark, source, "events")
+        assert "found 1 lines with more behind the first one, as in file:/" in message
+        assert "a.jsonl: " + " ".join(more.split()) in message
+
+
+def test_two_columns_without_a_name_are_told_by_their_places(spark, tmp_path):
+    write(tmp_path / "a.csv", "user,item,,\nu1,a,,\n")
+    message = told(read_source, spark, source_of(tmp_path / "a.csv"), "events")
+    assert "found columns 3, 4 without a name" in message and "Name them, or delete those that are empty" in message

@@ -7,7 +7,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 
-from recsys_spark.tables.formats import BLOCK, FILE, MALFORMED, NUMBER, SWALLOWED
+from recsys_spark.tables.formats import BLOCK, FILE, INNER_LINES, MALFORMED, NUMBER, SWALLOWED
 from recsys_spark.transforms.ingest import accepted, name_kept_out, parse_events, parse_items, rejected
 from recsys_spark.transforms.values import Notation
 
@@ -21,7 +21,13 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def as_source(rows):
     """Rows as `read_source` gives them, all of one file."""
-    whole = {MALFORMED: F.lit(None).cast("string"), SWALLOWED: F.lit(0), FILE: F.lit("file"), BLOCK: F.lit(0)}
+    whole = {
+        MALFORMED: F.lit(None).cast("string"),
+        SWALLOWED: F.lit(0),
+        INNER_LINES: F.lit(0),
+        FILE: F.lit("file"),
+        BLOCK: F.lit(0),
+    }
     return name_kept_out(rows.withColumns({**whole, NUMBER: F.monotonically_increasing_id()}), {})
 
 
@@ -60,6 +66,14 @@ def texts(spark, values):
          {"2020-03-01T12:00:00.250Z": f"{NOON}.25", "2020-03-01T12:00:00.000+05:30": "2020-03-01 06:30:00"}),
         ("yyyy-MM-dd HH:mm VV", "Europe/Berlin", {"2020-07-01 12:00 America/New_York": "2020-07-01 16:00:00"}),
         ("yyyy-MM-dd'Z'", "Europe/Berlin", {"2020-07-01Z": "2020-06-30 22:00:00"}),  # text in quotes is no zone
+        ("yyyy-MM-dd HH:mm:ss[ XXX]", "Europe/London",  # a zone where there is one
+         {"2020-07-01 12:00:00": "2020-07-01 11:00:00", "2020-07-01 12:00:00 +05:30": "2020-07-01 06:30:00",
+          "x": None}),
+        ("yyyy-MM-dd HH:mm:ss[.SSS][VV]", "Europe/London",
+         {"2020-07-01 12:00:00": "2020-07-01 11:00:00", "2020-07-01 12:00:00.250": "2020-07-01 11:00:00.25",
+          "2020-07-01 12:00:00Europe/Berlin": "2020-07-01 10:00:00"}),
+        ("yyyy-MM-dd['Z']", "Europe/Berlin",
+         dict.fromkeys(["2020-07-01Z", "2020-07-01"], "2020-06-30 22:00:00")),
         ("M/d/yyyy h:mm a", "UTC", {"3/1/2020 12:00 PM": NOON, "12/31/2020 1:05 AM": "2020-12-31 01:05:00"}),
         ("epoch_seconds", "Europe/Berlin",
          {"1583064000": NOON, "1583064000.5": f"{NOON}.5", "-1": "1969-12-31 23:59:59", "1.583064E9": NOON}),
@@ -111,6 +125,23 @@ def test_a_moment_that_no_python_holds_is_refused_also_when_the_source_has_the_t
     ]  # fmt: skip
 
 
+def test_the_place_of_a_row_shows_no_password(spark):
+    places = {
+        "ftp://me:pw@host/in/a.csv": "ftp://me@host/in/a.csv",
+        "abfss://container@account.dfs.core.windows.net/a.csv": "abfss://container@account.dfs.core.windows.net/a.csv",
+        "hdfs://nn:8020/user/a@b.csv": "hdfs://nn:8020/user/a@b.csv",
+        "file:///in/a:b@c.csv": "file:///in/a:b@c.csv",
+    }
+    rows = texts(spark, [NOON]).withColumns({"user": F.lit("u"), "item": F.lit("i")})
+    for place, shown in places.items():
+        parsed = parse_events(
+            as_source(rows).withColumn(FILE, F.lit(place)),
+            columns={"user": "user_id", "item": "item_id", "time": "ts"}, event_type="view",
+            notation=notation(DAY_AND_TIME, "UTC"),
+        )  # fmt: skip
+        assert parsed.first().source == shown
+
+
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
@@ -155,9 +186,10 @@ def test_only_finite_numbers_in_digits_are_numbers(spark):
         "٣",
         "9" * 400,
     ]
+    why = {"1,5": 'it is no number; decimal: "," would read it'}
     assert numbers(spark, [*good, *bad]) == [
         *[(value, []) for value in good.values()],
-        *[(None, [f"price cannot be read (it is no number): '{text}'"]) for text in bad],
+        *[(None, [f"price cannot be read ({why.get(text, 'it is no number')}): '{text}'"]) for text in bad],
     ]
 
 

@@ -78,13 +78,14 @@ class Frames:
         self.users = make("user_id string")
         self.vectors = of(catalog.USER_EMBEDDINGS)
         self.raw = make(
-            "who string, what string, at string, _recsys_malformed string, _recsys_swallowed int, _recsys_file string, "
-            "_recsys_block bigint, _recsys_number bigint, _recsys_kept_out string"
+            "who string, what string, at string, _recsys_malformed string, _recsys_swallowed int, "
+            "_recsys_inner_lines int, _recsys_file string, _recsys_block bigint, _recsys_number bigint, "
+            "_recsys_kept_out string"
         )
         self.parsed = of(
             catalog.EVENTS_REJECTED,
-            ", event_id string, _recsys_kept_out string, _recsys_swallowed int, _recsys_undecoded boolean, "
-            "_recsys_float_id boolean",
+            ", event_id string, _recsys_kept_out string, _recsys_swallowed int, _recsys_inner_lines int, "
+            "_recsys_undecoded boolean, _recsys_float_id boolean",
         )
         self.counts = make("user_id string, item_id string, score double, num_events int, last_ts timestamp")
         self.blended = make("tower_weight double, seen_rule string, user_id string, item_id string, score double")
@@ -197,6 +198,7 @@ CASES = {
     values.without_missing: lambda f: f.items.select(values.without_missing(F.col("title"), STAMP)),
     values.is_undecoded: lambda f: f.items.select(values.is_undecoded(F.col("title"))),
     values.is_float_id: lambda f: f.items.select(values.is_float_id(F.col("title"))),
+    values.is_rounded_id: lambda f: f.items.select(values.is_rounded_id(F.col("title"))),
     values.number: lambda f: f.items.select(values.number(F.col("title"), STAMP)),
     values.moment: lambda f: f.items.select(values.moment(F.col("title"), STAMP)),
     blend.reason: lambda f: blend.blend_candidates(f.towers, f.counts, f.blends, **WHEN).select(

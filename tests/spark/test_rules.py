@@ -353,6 +353,15 @@ def test_ids_that_cannot_be_decoded_bar_nobody_in_silence(spark, tmp_path):
         load_rules(spark, given, list_size=5)
 
 
+def test_texts_that_cannot_be_decoded_are_told_before_a_rule_compares_them(spark, tmp_path):
+    source = {"format": "csv", "path": str(tmp_path / "blocked.csv")}
+    (tmp_path / "blocked.csv").write_bytes("user_id,item_id,why\nAnn,a,S\u00fcd\n".encode("iso-8859-1"))
+    blocked = {"source": source, "columns": {"user_id": "user_id", "item_id": "item_id", "why": "why"}}
+    given = config(tmp_path).model_copy(update={"blocked": tables(blocked=blocked)["blocked"]})
+    with pytest.raises(RecsysError, match=r"wanted user_id, item_id, why that can be decoded; found 1 rows with bytes"):
+        load_rules(spark, given, list_size=5)
+
+
 def test_what_rules_come_to_is_told(spark, items, tmp_path):
     bars = [({"stock": 5000, "region": 30},), ({"stock": 5000, "region": 90},)]
     segments = spark.createDataFrame(bars, "barred_by map<string,bigint>")
