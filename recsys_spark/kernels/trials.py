@@ -11,10 +11,10 @@ one thread, all-MiniLM-L6-v2, product texts of 16 to 19 tokens; smallest cosine;
     | AMD Zen 5          |     212 |       394 (1.0) | 684 (0.99997) |  > 710 (0.99993) | 588 (0.9957) |
     | Intel with AMX     |     273 |         ~ 259   |       ~ 333   |  > 560           |              |
     | Intel without AMX  |     240 |       > 230     |         135   |    158           | 380 (0.9966) |
-    | AMD without AVX-512|   > 132 |       ~ 145     |               |                  |   5 (0.9968) |
+    | AMD with AVX2 only |   > 132 |       ~ 145     |               |                  |   5 (0.9968) |
 
-On the last one, with both cores taken by others, the quotient of float32 and float32_onednn was 1.0 to 1.2 in 20 trials
-by processor time, and 0.7 to 1.5 by the clock on the wall.
+On Intel without AMX, with both cores taken by others, the quotient of float32 and float32_onednn was 1.0 to 1.2 in 20
+trials by processor time, and 0.7 to 1.5 by the clock on the wall.
 """
 
 from __future__ import annotations

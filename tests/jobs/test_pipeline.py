@@ -123,30 +123,55 @@ def equal_rows(rows, others):
     return rows.exceptAll(others).isEmpty() and others.exceptAll(rows).isEmpty()
 
 
-@pytest.mark.parametrize(("job", "table"), [("embed_items", ITEM_EMBEDDINGS), ("embed_users", USER_EMBEDDINGS)])
-def test_two_executors_compute_the_same_bits_of_every_vector(place, store, second_run, job, table):
-    before = store.read(table, store.version(table))
-    done = place.submit(job, "--force", master=TWO_EXECUTORS)  # by the back end that the first run settled on
+ON_TWO_EXECUTORS = """
+import sys
+
+from jobs import embed_items, embed_users, score, similar_items
+from recsys_spark.runner import as_job, run_stage
+
+STAGES = [module.STAGE for module in (embed_items, embed_users, score, similar_items)]
+
+
+def body(submission, spark):
+    for stage in STAGES:
+        run_stage(stage, spark, submission.config, force=True)
+
+
+sys.exit(as_job("on two executors", body, stages=STAGES))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_two_executors(place, store, second_run):
+    """Versions of the tables before the stages that embed and search were run again, by the back end that the first run
+    settled on, with shorter lists and other blocks."""
+    before = {
+        table.name: store.version(table) for table in (ITEM_EMBEDDINGS, USER_EMBEDDINGS, CANDIDATES, SIMILAR_ITEMS)
+    }
+    (place.folder / "jobs" / "on_two_executors.py").write_text(ON_TWO_EXECUTORS)
+    settings = ["score.top_k=25", "score.user_block=5", "score.checked_share=1", "similar.top_k=5"]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    done = place.submit("on_two_executors", *arguments, master=TWO_EXECUTORS)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert equal_rows(before, store.read(table))
+    return before
 
 
-def test_two_executors_find_the_same_lists_whatever_the_length_and_the_blocks(place, store, second_run):
+@pytest.mark.parametrize("table", [ITEM_EMBEDDINGS, USER_EMBEDDINGS], ids=lambda table: table.name)
+def test_two_executors_compute_the_same_bits_of_every_vector(store, on_two_executors, table):
+    assert equal_rows(store.read(table, on_two_executors[table.name]), store.read(table))
+
+
+def test_two_executors_find_the_same_lists_whatever_the_length_and_the_blocks(store, on_two_executors):
     first = [F.slice(name, 1, 25).alias(name) for name in ("items", "scores")]
-    wanted = store.read(CANDIDATES, store.version(CANDIDATES)).select("user_id", "split", "seen_rule", *first)
-    settings = ("--set", "score.top_k=25", "--set", "score.user_block=5", "--set", "score.checked_share=1")
-    done = place.submit("score", *settings, master=TWO_EXECUTORS)
-    assert done.returncode == 0, done.stdout[-4000:]
+    wanted = store.read(CANDIDATES, on_two_executors[CANDIDATES.name]).select("user_id", "split", "seen_rule", *first)
     found = store.read(CANDIDATES).select(*wanted.columns)
     assert {row.num_items for row in found.selectExpr("size(items) AS num_items").collect()} == {25}
     assert equal_rows(wanted, found)
 
 
-def test_two_executors_find_the_same_similar_items_by_every_kind_of_vector(place, store, second_run):
+def test_two_executors_find_the_same_similar_items_by_every_kind_of_vector(store, on_two_executors):
     first = [F.slice(name, 1, 5).alias(name) for name in ("items", "scores")]
-    wanted = store.read(SIMILAR_ITEMS, store.version(SIMILAR_ITEMS)).select("item_id", "kind", *first)
-    done = place.submit("similar_items", "--set", "similar.top_k=5", master=TWO_EXECUTORS)
-    assert done.returncode == 0, done.stdout[-4000:]
+    wanted = store.read(SIMILAR_ITEMS, on_two_executors[SIMILAR_ITEMS.name]).select("item_id", "kind", *first)
     found = store.read(SIMILAR_ITEMS).select(*wanted.columns)
     sizes = found.groupBy("kind").agg(F.count("*").alias("n"), F.max(F.size("items")).alias("most"))
     assert {(row.kind, row.n, row.most) for row in sizes.collect()} == {(kind, 60, 5) for kind in KINDS}

@@ -137,21 +137,31 @@ def test_a_path_may_have_any_letters(spark, tmp_path, name):
 
 def test_a_jvm_that_cannot_say_the_name_of_a_path_says_so(tmp_path):
     write(tmp_path / "été.csv", f"{HEAD}u1,a\n")
-    code = (
-        "import sys; from pyspark.sql import SparkSession; from recsys_spark.tables.files import find_files;"
-        "find_files(SparkSession.builder.master('local[1]').getOrCreate(), sys.argv[1])"
-    )
     write(tmp_path / "plain.csv", f"{HEAD}u1,a\n")
-    for path in ("été.csv", "", "*.csv"):
-        ended = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / path)],
-            env={**os.environ, "LC_ALL": "C"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert "found ANSI_X3.4-1968, which has no letters for" in ended.stderr
-        assert "export LC_ALL=C.UTF-8 before spark-submit" in ended.stderr
+    code = """if True:
+        import sys
+        from pyspark.sql import SparkSession
+        from recsys_spark.errors import RecsysError
+        from recsys_spark.tables.files import find_files
+        spark = SparkSession.builder.master("local[1]").getOrCreate()
+        for path in sys.argv[1:]:
+            try:
+                find_files(spark, path)
+            except RecsysError as error:
+                print(ascii(str(error)))
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *(str(tmp_path / path) for path in ("été.csv", "", "*.csv"))],
+        env={**os.environ, "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    told = ended.stdout.splitlines()
+    assert len(told) == 3, ended.stderr
+    for message in told:
+        assert "found ANSI_X3.4-1968, which has no letters for" in message
+        assert "export LC_ALL=C.UTF-8 before spark-submit" in message
 
 
 def test_a_glob_still_is_one(spark, tmp_path):

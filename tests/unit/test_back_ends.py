@@ -183,7 +183,7 @@ def test_trials_measure_speed_and_loss_against_the_first(encoder, texts):
 
 def test_time_that_other_programs_have_the_processor_does_not_count(encoder, texts):
     waits = [
-        BackEnd("float32", lambda encoder, seconds=seconds: Slow(encoder, seconds), always) for seconds in (0.0, 0.2)
+        BackEnd("float32", lambda encoder, seconds=seconds: Slow(encoder, seconds), always) for seconds in (0.0, 0.05)
     ]
     at_once, waiting = try_out(encoder, *texts, waits, batch_tokens=512)
     assert waiting.texts_per_second > at_once.texts_per_second / 2
