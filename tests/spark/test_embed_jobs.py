@@ -273,6 +273,7 @@ def test_workers_that_lack_the_settled_back_end_are_an_error_with_the_way_out(wo
 @pytest.mark.parametrize("damage", ["overwritten", "cut off", "removed", "replaced by another model"])
 def test_a_registered_model_whose_files_were_damaged_embeds_nothing(world, tmp_path, damage):
     folder = add_model(world, tmp_path / "model", seed=6)
+    world.embed(embed_items.STAGE)
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     if damage == "overwritten":
