@@ -27,6 +27,7 @@ _SCRATCH = "scratch"
 _PREFIX = "recsys_spark-rank-"
 _FOLDER_NAME = re.compile(r"recsys_spark-rank-(\d+)-[a-z0-9_]{8}")
 _BEGINNING_SECONDS = 60.0
+"""How old a folder without an archive has to be before nobody can be about to write one."""
 _TO_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 

@@ -57,7 +57,8 @@ def write_text(spark: SparkSession, place: str, text: str) -> None:
     finally:
         stream.close()
     file_system.delete(path, False)  # not every file system renames onto a file
-    file_system.rename(half, path)
+    if not file_system.rename(half, path):
+        raise OSError(f"{half} is written, but the file system does not rename it to {path}")
 
 
 @contextmanager

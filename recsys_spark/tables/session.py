@@ -26,6 +26,7 @@ ARROW_BATCH_BYTES: Final = 2**24
 _MEANING: Final = re.compile(
     r"^spark\.sql\.(ansi|legacy|caseSensitive|parquet\.\w+AsTimestamp)|[rR]ebaseMode|binaryAsString"
 )
+"""Settings of Spark that say what a text, a moment or a comparison means: another value is a change to every stage."""
 
 _THRIFT = {
     "spark.sql.execution.arrow.maxBytesPerBatch": str(ARROW_BATCH_BYTES),

@@ -191,6 +191,7 @@ def test_texts_become_tokens_between_the_marks_cut_and_padded_to_one_width(spark
 def test_tokens_of_another_vocabulary_are_refused_and_named(spark):
     now = Tokenizer(ENCODER, 5).fingerprint
     require_same_tokenizer(spark.createDataFrame([(now,)], "tokenizer string"), ENCODER, 5)
+    require_same_tokenizer(spark.createDataFrame([], "tokenizer string"), ENCODER, 5)  # no items: told elsewhere
     with pytest.raises(RecsysError, match=rf"ITEM_TEXT: wanted .*tokenizer {now}\); found .*older.*build_item_text"):
         require_same_tokenizer(spark.createDataFrame([("older",)], "tokenizer string"), ENCODER, 5)
 

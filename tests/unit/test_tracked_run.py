@@ -42,13 +42,13 @@ def status_of(place):
 
 def train(place, warehouse="elsewhere", run_id="main"):
     """A training that goes well; returns its run's id."""
-    with tracked_run(place, warehouse="/work/warehouse", warehouse_id=warehouse, run_id=run_id, stage="train") as run:
+    with tracked_run(place, warehouse="/shop/warehouse", warehouse_id=warehouse, run_id=run_id, stage="train") as run:
         return run.id
 
 
 def left_open(place, **tags):
     """A run that somebody has opened: this driver's tags, but for those named."""
-    with tracked_run(place, warehouse="/work/warehouse", warehouse_id="shop", run_id="main", stage="train") as run:
+    with tracked_run(place, warehouse="/shop/warehouse", warehouse_id="shop", run_id="main", stage="train") as run:
         own = dict(next(found for other, found in running_runs(place) if other.id == run.id))
     return open_run(place, "main", tags={**own, **{f"driver.{name}": value for name, value in tags.items()}}).id
 
