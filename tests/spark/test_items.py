@@ -85,7 +85,11 @@ def test_fields_are_values_as_texts_in_the_order_of_the_template_and_empty_for_w
     ("template", "message"),
     [
         ("{titel}", r"item_text\.template: wanted fields of ITEMS.*found \{titel\}\. Did you mean 'title'\?"),
-        ("{title} {colour}", r"found \{colour\}\. Known: brand, category, description, item_id, price, title\."),
+        (
+            "{title} {colour}",
+            r"found \{colour\}\. Known: available_from, available_to, brand, category, description, "
+            r"item_id, price, title\.",
+        ),
         ("{}", r"found \{\}\. Known: "),
     ],
 )
