@@ -4,14 +4,15 @@ Only what changed is computed. An item's vector depends on what `item_inputs` ha
 the bytes that go into the model, the vectors of the items among them, so that a new text of an item renews the users
 who had it. What stands is compared with that, and a vector is the same bits whichever others are computed beside it:
 batches hold rows of one width only and are filled up to 16 rows, since matrix products of fewer run through other
-kernels (measured: MKL's under 4 rows, oneDNN's under 16; other neighbours moved 2 to 6 of 100 users by a grid step).
+kernels (measured: MKL's under 4 rows, oneDNN's under 16; other neighbours moved 2 to 6 of 100 users by a grid step),
+and a worker has one thread (bridges/worker_tasks.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
@@ -28,6 +29,7 @@ from recsys_spark.bridges.item_store import share_item_matrix
 from recsys_spark.bridges.model_files import open_model
 from recsys_spark.bridges.snapshot import Snapshot
 from recsys_spark.bridges.vectors import encode_lists, explain_bad_vectors
+from recsys_spark.bridges.worker_tasks import begin_in_worker
 from recsys_spark.kernels.back_ends import back_end_named
 from recsys_spark.kernels.grid import snap_to_grid
 from recsys_spark.kernels.item_matrix import ItemMatrix
@@ -58,14 +60,20 @@ def embed_items(inputs: DataFrame, *, model_name: str, back_end: str, batch_toke
     """
     rows = inputs.repartition(_num_parts(inputs), c.INPUT_HASH).sortWithinPartitions(c.INPUT_HASH, c.ITEM_ID)
 
-    def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        for batch in batches:
-            texts, text_of_row = _encode_texts(batch, model_name, back_end, batch_tokens)
-            vectors = _item_vectors(open_model(model_name), batch, texts[text_of_row])
-            yield _with_vectors(batch, ITEM_INPUT, dict(zip(_ITEM_VECTORS, vectors, strict=True)))
-
     vectors = [_vector_field(name) for name in _ITEM_VECTORS]
+    embed = partial(embed_item_batches, model_name=model_name, back_end=back_end, batch_tokens=batch_tokens)
     return rows.mapInArrow(embed, StructType([*(rows.schema[name] for name in ITEM_INPUT), *vectors]))
+
+
+def embed_item_batches(
+    batches: Iterable[pa.RecordBatch], *, model_name: str, back_end: str, batch_tokens: int
+) -> Iterator[pa.RecordBatch]:
+    """The worker: rows of `item_inputs` to ITEM_INPUT and the three vectors."""
+    begin_in_worker()
+    for batch in batches:
+        texts, text_of_row = _encode_texts(batch, model_name, back_end, batch_tokens)
+        vectors = _item_vectors(open_model(model_name), batch, texts[text_of_row])
+        yield _with_vectors(batch, ITEM_INPUT, dict(zip(_ITEM_VECTORS, vectors, strict=True)))
 
 
 def embed_users(
@@ -82,18 +90,22 @@ def embed_users(
         .join(known, on=list(_USER_KEY), how="left")
         .repartition(_num_parts(sequences), c.USER_ID)
     )
-    kept = (*_USER_KEY, c.INPUT_HASH)
-
-    def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        matrix = share_item_matrix(items, c.EMBEDDING)
-        for batch in batches:
-            for users in _changed_users(batch, matrix, made_by, batch_users):
-                vectors = _user_vectors(open_model(model_name), users, matrix)
-                yield _with_vectors(users, kept, {c.EMBEDDING: vectors})
-
     hashed = StructField(c.INPUT_HASH, StringType())
     fields = [*(rows.schema[name] for name in _USER_KEY), hashed, _vector_field(c.EMBEDDING)]
+    embed = partial(embed_user_batches, items=items, model_name=model_name, made_by=made_by, batch_users=batch_users)
     return rows.mapInArrow(embed, StructType(fields))
+
+
+def embed_user_batches(
+    batches: Iterable[pa.RecordBatch], *, items: Snapshot, model_name: str, made_by: str, batch_users: int
+) -> Iterator[pa.RecordBatch]:
+    """The worker: rows of SEQUENCES with their `known_hash` to those that do not stand, hashed and embedded."""
+    begin_in_worker()
+    matrix = share_item_matrix(items, c.EMBEDDING)
+    for batch in batches:
+        for users in _changed_users(batch, matrix, made_by, batch_users):
+            vectors = _user_vectors(open_model(model_name), users, matrix)
+            yield _with_vectors(users, (*_USER_KEY, c.INPUT_HASH), {c.EMBEDDING: vectors})
 
 
 def _num_parts(rows: DataFrame) -> int:

@@ -10,9 +10,8 @@ equal scores are ordered by item_id.
 
 A run that is asked to (`checked_share`) proves that it is exact (bridges/proof.py).
 
-The work is one thread per Python worker: the session sets OMP_NUM_THREADS and OPENBLAS_NUM_THREADS in the workers'
-environment (tables/session.py), since Spark's tasks already fill the cores. Its memory has a bound that is known
-before the stage runs (bridges/worker_memory.py).
+The work is one thread per Python worker (bridges/worker_tasks.py), since Spark's tasks already fill the cores. Its
+memory has a bound that is known before the stage runs (bridges/worker_memory.py).
 
 Dropped: `applyInPandas` per group of users (one group is one Arrow batch and meets its 2 GiB limit); a join of user and
 item blocks (the blocks of the larger side travel through the shuffle once per block of the other); a row per listed
@@ -40,8 +39,8 @@ from recsys_spark.bridges.rule_store import RuleTables, share_caps, share_segmen
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN, SEEN_DAYS, exclude, explain_short
 from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_bad_vectors
-from recsys_spark.bridges.worker_imports import forget_archives
 from recsys_spark.bridges.worker_memory import MAX_BLOCK_PAIRS
+from recsys_spark.bridges.worker_tasks import begin_in_worker
 from recsys_spark.kernels.caps import find_capped
 from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.item_matrix import ItemMatrix
@@ -129,12 +128,6 @@ def score_batches(batches: Iterable[pa.RecordBatch], settings: ScoreSettings) ->
     for users in rebatch(batches, settings.user_block, max_bytes=ARROW_BATCH_BYTES):
         for block in split_by_pairs(with_all_columns(users)):
             yield from _score_block(block, share_item_matrix(settings.items, settings.column), settings)
-
-
-def begin_in_worker() -> None:
-    """What every task that searches does first."""
-    torch.set_num_threads(1)  # a worker's share of the machine, whatever its environment says
-    forget_archives()
 
 
 def with_all_columns(users: pa.RecordBatch) -> pa.RecordBatch:

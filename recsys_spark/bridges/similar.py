@@ -18,10 +18,11 @@ from pyspark.sql import functions as F
 from recsys_spark import columns as c
 from recsys_spark.bridges.item_store import share_user_matrix
 from recsys_spark.bridges.proof import require_exact
-from recsys_spark.bridges.score import begin_in_worker, score_pairs, search
+from recsys_spark.bridges.score import score_pairs, search
 from recsys_spark.bridges.snapshot import Snapshot, rebatch
 from recsys_spark.bridges.user_rules import SEEN
 from recsys_spark.bridges.vectors import decode_vectors, encode_lists, explain_bad_vectors
+from recsys_spark.bridges.worker_tasks import begin_in_worker
 from recsys_spark.kernels.exclusions import Exclusions
 from recsys_spark.kernels.top_k import Users
 from recsys_spark.seen_rules import DROP

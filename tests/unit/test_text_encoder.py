@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from recsys_spark.errors import RecsysError
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer, encode_all, find_encoder
@@ -21,7 +22,16 @@ def test_the_fingerprint_knows_the_width():
     assert Tokenizer(ENCODER, 8).fingerprint == Tokenizer(ENCODER, 8).fingerprint != Tokenizer(ENCODER, 9).fingerprint
 
 
-def test_a_text_has_one_vector_whatever_stands_beside_it():
+@pytest.fixture
+def one_thread():
+    """As in Spark's workers: on several, MKL gives equal rows of a product other bits on some processors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_text_has_one_vector_whatever_stands_beside_it(one_thread):
     encoder = TextEncoder.pretrained(ENCODER)
     token_ids, lengths = Tokenizer(ENCODER, 16)(TEXTS)
     together = encode_all(encoder, token_ids, lengths, batch_tokens=512)
