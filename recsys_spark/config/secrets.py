@@ -28,8 +28,10 @@ _USER_INFO: Final = re.compile(r"(?<=://)([^\s/?#:@]{0,256}):(?!\d{1,5}[/?#,])([
 SQLAlchemy reads it. A port is no password. The lengths are bounded: no text makes it slow."""
 _PARAMETER: Final = re.compile(r"(?<=[?&;])([\w.%-]{1,64})=([^\s&;#'\"<>]+)")
 """`name=value` of a URI's query, or of a JDBC URI's settings."""
-_ASSIGNMENT: Final = re.compile(r"(?<![\w.-])([\w.-]{1,256})=(\S+)")
-"""`-Dname=value` and its like in a setting of Spark's; a password may have any sign but a blank."""
+_ASSIGNED_NAME: Final = re.compile(r"(?<![\w.-])([\w.-]{1,256})=")
+"""Of `-Dname=value`, `name=value,name=value` and their like in a setting of Spark's."""
+_TO_THE_BLANK: Final = re.compile(r"\S*")
+"""What may be the value of a secret name: a password may have any sign but a blank."""
 
 _inserted: Final[dict[str, str]] = {}
 """What references stood for in this process: value -> the reference as it was typed."""
@@ -73,7 +75,7 @@ def conceal_setting(name: str, text: str) -> str:
     shown = mask(text)
     if is_secret(name):
         return _conceal(text, shown=shown if _REFERENCE.fullmatch(shown) else MASK)
-    return _conceal(text, shown=_ASSIGNMENT.sub(_without_secret, shown))
+    return _conceal(text, shown=_without_assigned_secrets(shown))
 
 
 def is_secret(name: str) -> bool:
@@ -118,6 +120,18 @@ def _read(file: str) -> tuple[str, str]:
 def _without_password(user_info: re.Match[str]) -> str:
     password = user_info[2].removesuffix("@")
     return f"{user_info[1]}:{password if _REFERENCE.fullmatch(password) else MASK}@"
+
+
+def _without_assigned_secrets(text: str) -> str:
+    """Only the value of a secret name is passed over whole: another one may hold further names."""
+    parts, shown_up_to = [], 0
+    for name in _ASSIGNED_NAME.finditer(text):
+        value = _TO_THE_BLANK.match(text, name.end())
+        if name.start() < shown_up_to or not is_secret(name[1]) or not value or _REFERENCE.fullmatch(value[0]):
+            continue
+        parts += [text[shown_up_to : name.end()], MASK]
+        shown_up_to = value.end()
+    return "".join([*parts, text[shown_up_to:]])
 
 
 def _without_secret(setting: re.Match[str]) -> str:

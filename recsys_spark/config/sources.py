@@ -69,13 +69,14 @@ class SourceConfig(Section):
 
     @model_validator(mode="after")
     def _lines_are_rows(self) -> SourceConfig:
-        if self.format == "jsonl" and any(name.lower() == "multiline" for name in self.options):
+        options = {name.lower(): str(value).lower() for name, value in self.options.items()}
+        if self.format == "jsonl" and options.get("multiline") == "true":
             raise misfit(
                 where="options",
                 wanted="JSON lines: one object on each line",
                 found="multiLine",
-                do="Leave it out: with it Spark reads the first object of each file and no other. Write a JSON text of"
-                " several lines as lines (jq -c '.[]').",
+                do="Leave it out: with it Spark reads the first JSON text of each file and no other. Write a list of"
+                " objects as lines (jq -c '.[]').",
             )
         return self
 

@@ -18,7 +18,7 @@ from recsys_spark.tables.hadoop import open_place
 
 _GLOB: Final = re.compile(r"[*?\[\]{}\\]")
 _FIRST_GLOB: Final = re.compile(r"(^|/)[^/]*[*?\[{].*")
-_MARKERS: Final = re.compile(r"_SUCCESS|_(common_)?metadata|_(committed|started)_\d+|\..*\.crc|\.DS_Store")
+_MARKERS: Final = re.compile(r"_SUCCESS|_(common_)?metadata|_(committed_(vacuum)?|started_)\d+|\..*\.crc|\.DS_Store")
 """Files that writers leave beside the rows: no row is lost with them."""
 _FILTERS_BY_AGE: Final = ("modifiedbefore", "modifiedafter")
 _SHOWN: Final = 5

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
-from textwrap import shorten
 from typing import Final
 
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
@@ -58,6 +57,8 @@ _WIDE: Final = ("UTF-16", "UTF-32", "UTF16", "UTF32")
 _LINE: Final = f"{OURS}line"
 _MAY_HAVE_MORE: Final = r"\}\s*([^\s,}\]]|,\s*\{)"
 """A bracket that closes an object, and more that neither closes another one nor goes on in it; texts have it too."""
+_END_IN_A_LIST: Final = r"(?<=\})\s*[,\]]\s*$"
+"""Behind an object that is a line of a list."""
 _SHOWN: Final = 200
 
 
@@ -169,7 +170,13 @@ def _unescaped(sep: str) -> str:
 
 
 def _count_lines(fields: Sequence[Column]) -> Column:
-    return reduce(add, (F.size(F.split(F.coalesce(field, F.lit("")), _LINE_BREAK)) - 1 for field in fields))
+    counts = [_where_lines(field, F.size(F.split(field, _LINE_BREAK)) - 1) for field in fields]
+    return reduce(add, counts, F.lit(0))
+
+
+def _where_lines(field: Column, count: Column) -> Column:
+    """The count for a field that holds line breaks, else 0: few do, and `count` costs more than to look for one."""
+    return F.when(field.rlike(r"[\r\n]"), count).otherwise(0)
 
 
 def _count_swallowed(fields: Sequence[Column], sep: str) -> Column:
@@ -178,23 +185,25 @@ def _count_swallowed(fields: Sequence[Column], sep: str) -> Column:
     Either a line has the separators of a row (the last one may end early, at the next quote) and begins as the row
     does: its first field has the same kinds of letters, and digits among them, which prose hardly has there. Or two
     lines and more, all between the first and the last one, have exactly the separators of a row, and some without a
-    blank behind, as prose has them.
+    blank behind, as prose has them; a single one must not be that of a number either, as in 1,000 or 3,5.
     """
     num_separators = len(fields) - 1
+    no_number = r"(?!(?<=\d.)\d{1,3}(?!\d))" if num_separators == 1 and len(sep) == 1 else ""
+    of_no_prose = rf"\Q{sep}\E(?! ){no_number}"
 
-    def count_of(text: str, line: Column) -> Column:
-        return F.size(F.split(line, rf"\Q{text}\E")) - 1
+    def num_separators_of(line: Column) -> Column:
+        return F.size(F.split(line, rf"\Q{sep}\E")) - 1
 
     def shape(text: Column) -> Column:
         return F.regexp_replace(F.regexp_replace(F.trim(text), r"\p{Nd}+", "9"), r"\p{L}+", "a")
 
     def begins_as_the_row(line: Column, is_last: Column) -> Column:
-        is_whole = (count_of(sep, line) >= num_separators) | (is_last & (count_of(sep, line) > 0))
+        is_whole = (num_separators_of(line) >= num_separators) | (is_last & (num_separators_of(line) > 0))
         is_alike = shape(F.regexp_replace(F.split(line, rf"\Q{sep}\E")[0], '^"|"$', "")) == shape(fields[0])
         return is_whole & is_alike & shape(fields[0]).contains("9")
 
     def has_its_separators(line: Column) -> Column:
-        return (count_of(sep, line) == num_separators) & (count_of(f"{sep} ", line) < num_separators)
+        return (num_separators_of(line) == num_separators) & line.rlike(of_no_prose)
 
     def count(field: Column) -> Column:
         lines = F.split(field, _LINE_BREAK)
@@ -202,9 +211,9 @@ def _count_swallowed(fields: Sequence[Column], sep: str) -> Column:
         alike = F.filter(lines, lambda line, place: (place > 0) & begins_as_the_row(line, place == last))
         inner = F.slice(lines, 2, F.greatest(last - 1, F.lit(0)))
         are_rows = (last > 2) & F.forall(inner, has_its_separators)
-        return F.when(field.rlike(r"[\r\n]"), F.when(are_rows, last).otherwise(F.size(alike))).otherwise(0)
+        return _where_lines(field, F.when(are_rows, last).otherwise(F.size(alike)))
 
-    return F.coalesce(reduce(add, map(count, fields)), F.lit(0))
+    return F.coalesce(reduce(add, map(count, fields), F.lit(0)), F.lit(0))
 
 
 def _load_jsonl(spark: SparkSession, source: SourceConfig, where: str) -> DataFrame:
@@ -226,24 +235,28 @@ def _load_jsonl(spark: SparkSession, source: SourceConfig, where: str) -> DataFr
 
 
 def _require_single_objects(spark: SparkSession, source: SourceConfig, where: str) -> None:
-    """Raise for lines on which more stands behind the first object: Spark stops there, and says nothing.
+    """Raise for lines on which more stands behind the first object: Spark stops there, and says nothing. And for whole
+    lists, whose objects it makes rows of, so that rows could not be held against lines.
 
     (Parsed by `from_json`, rows would say so themselves, but numbers lose digits: 1.50 comes out as 1.5.)
     """
     options = {**_options(source), "columnNameOfCorruptRecord": MALFORMED}
     first = F.from_json(_LINE, f"{_LINE} string, {MALFORMED} string", options)
-    all_of_them = F.from_json(F.concat(F.lit(f'{{"{_LINE}": ['), _LINE, F.lit("]}")), f"{_LINE} array<string>", options)
-    is_one = F.coalesce(F.size(all_of_them[_LINE]) == 1, F.lit(False))
-    lines = _load_lines(spark, source).where(F.col(_LINE).rlike(_MAY_HAVE_MORE))
-    of_more = lines.where(~is_one & first.isNotNull() & first[MALFORMED].isNull())
-    found = of_more.agg(F.count(F.lit(1)).alias(NUMBER), F.first(FILE).alias(FILE), F.first(_LINE).alias(_LINE)).first()
+    listed = F.concat(F.lit(f'{{"{_LINE}": ['), F.regexp_replace(_LINE, _END_IN_A_LIST, ""), F.lit("]}"))
+    all_of_them = F.from_json(listed, f"{_LINE} array<string>", options)[_LINE]
+    is_one = F.coalesce(F.size(all_of_them) == 1, F.lit(False))
+    has_more = F.col(_LINE).rlike(_MAY_HAVE_MORE) & ~is_one & first.isNotNull() & first[MALFORMED].isNull()
+    is_list = F.col(_LINE).rlike(r"^\s*\[") & F.from_json(_LINE, "array<string>", options).isNotNull()
+    lines = _load_lines(spark, source).where(has_more | is_list)
+    found = lines.agg(F.count(F.lit(1)).alias(NUMBER), F.first(FILE).alias(FILE), F.first(_LINE).alias(_LINE)).first()
     if found is not None and found[NUMBER]:
+        line = " ".join(found[_LINE].split())
         raise problem(
             where,
             wanted="one JSON object on each line",
-            found=f"{found[NUMBER]:,} lines with more behind the first one, as in {found[FILE]}: "
-            f"{shorten(found[_LINE], _SHOWN)}",
-            do="Write each object on a line of its own: Spark reads the first one of a line and no other.",
+            found=f"{found[NUMBER]:,} lines with more than one, or with a list, as in {found[FILE]}: "
+            f"{line if len(line) <= _SHOWN else f'{line[:_SHOWN]}…'}",
+            do="Write each object on a line of its own (jq -c '.[]' makes lines of a list).",
         )
 
 

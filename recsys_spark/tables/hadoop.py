@@ -5,10 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
+
+from recsys_spark.errors import problem
+
+_RENAMES: Final = 3
+"""Tries: between a delete and a rename another run may have put its own file there."""
 
 
 def open_place(spark: SparkSession, place: str) -> tuple[Any, Any]:
@@ -51,14 +56,24 @@ def write_text(spark: SparkSession, place: str, text: str) -> None:
     content = bytearray(text.encode("utf-8"))
     file_system, path = open_place(spark, place)
     _, half = open_place(spark, f"{path.getParent()}/_{path.getName()}.{uuid.uuid4().hex}")
-    stream = file_system.create(half, False)
     try:
-        stream.write(content)
+        stream = file_system.create(half, False)
+        try:
+            stream.write(content)
+        finally:
+            stream.close()
+        for _ in range(_RENAMES):
+            file_system.delete(path, False)  # not every file system renames onto a file
+            if file_system.rename(half, path):
+                return
     finally:
-        stream.close()
-    file_system.delete(path, False)  # not every file system renames onto a file
-    if not file_system.rename(half, path):
-        raise OSError(f"{half} is written, but the file system does not rename it to {path}")
+        file_system.delete(half, False)
+    raise problem(
+        place,
+        wanted="a file that is written beside it and renamed",
+        found=f"a file system that refused to rename it {_RENAMES} times",
+        do="See whether another run writes the same file, then run the job again.",
+    )
 
 
 @contextmanager

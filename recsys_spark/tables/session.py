@@ -44,6 +44,8 @@ _THRIFT = {
     "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
     # A source's `encoding` may be any that Java knows (windows-1252, …); Spark itself has seven.
     "spark.sql.legacy.javaCharsets": "true",
+    # Bytes that are no letters in it become U+FFFD, as in Spark's own readers: rows are refused for it, no run stops.
+    "spark.sql.legacy.codingErrorAction": "true",
 }
 """What costs time, memory or a source when it is missing; a setting of the user's wins."""
 

@@ -103,12 +103,15 @@ _SYNTAX: Final = (
 _FULL_DATE: Final = re.compile(r"\w+\s*r?['\"]\s*[+-]?\d{4}", re.IGNORECASE)
 _READ_AS_MOMENTS: Final = ("cast", "try_cast", "ansi_cast", "to_timestamp", "try_to_timestamp")
 """Names of nodes that read a text as a moment without a pattern, where they have one child."""
+_CHOOSING: Final = ("casewhen", "coalesce", "greatest", "if", "ifnull", "least", "nullif", "nvl", "nvl2")
+"""Names of nodes whose value is that of one of their children."""
 _TIME_ALONE: Final = re.compile(r"\s*T?\d{1,2}:\d")
 _NO_BRACKETS: Final = re.compile(r"\\.?|\[(?:\\.?|[^\]\\])*+(?:\]|\Z)", re.DOTALL)
 """What of a regular expression opens and closes no group: escaped letters and classes. One that nothing closes reaches
 to the end (Java refuses it): no text is gone through twice."""
 _REPEATED_GROUP: Final = re.compile(r"\)[*+{]")
-_OTHER_SPELLING: Final = re.compile(r"(?<!\\)(?:\\\\)*\\Q|\(\?[a-zA-Z-]*x")
+_QUOTE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\Q")
+_FLAG_X: Final = re.compile(r"\(\?[a-zA-Z-]*x")
 """What makes Java read brackets, or blanks before a repetition, in another way: the quote \\Q and the flag x."""
 _SHOWN: Final = 120
 """Characters of a text that a message repeats."""
@@ -175,14 +178,24 @@ def _time_of_today(nodes: Any) -> str:
     for place in range(nodes.size()):
         node = nodes.apply(place)
         children = node.children()
-        if node.nodeName().lower() in _READ_AS_MOMENTS and children.size() == 1:
-            text = _literal(children.apply(0)) if node.dataType().typeName().startswith("timestamp") else None
-            if text is not None and _TIME_ALONE.match(text):
-                return f"'{text}' is another moment each day: write the whole date"
+        is_moment = node.nodeName().lower() in _READ_AS_MOMENTS and node.dataType().typeName().startswith("timestamp")
+        texts = _chosen_literals(children.apply(0)) if is_moment and children.size() == 1 else []
+        for text in filter(_TIME_ALONE.match, texts):
+            return f"'{text}' is another moment each day: write the whole date"
         fault = _time_of_today(children)
         if fault:
             return fault
     return ""
+
+
+def _chosen_literals(node: Any) -> list[str]:
+    """The literals that a node's value can be: its own, or those that an `if` and its like choose from."""
+    text = _literal(node)
+    if text is not None:
+        return [text]
+    children = node.children() if node.nodeName().lower() in _CHOOSING else None
+    below = [children.apply(place) for place in range(children.size())] if children else []
+    return [text for child in below for text in _chosen_literals(child)]
 
 
 def _find_fault_of_text(sql: str) -> _Fault | None:
@@ -252,11 +265,12 @@ def _fault_of_pattern(node: Any, around: _Around) -> _Fault | None:
     pattern = _literal(children.apply(1)) if children.size() > 1 else ""
     if pattern is None:
         return _Fault(_at(node, "a regular expression that is no literal"), "Write it in quotes.")
-    if _OTHER_SPELLING.search(pattern):
+    groups = _NO_BRACKETS.sub("", pattern)
+    if _QUOTE.search(pattern) or _FLAG_X.search(groups):
         return _Fault(
             _at(node, "a regular expression with \\Q or the flag x"), "Write it plainly, with \\ before signs."
         )
-    if _REPEATED_GROUP.search(_NO_BRACKETS.sub("", pattern)):
+    if _REPEATED_GROUP.search(groups):
         return _Fault(_at(node, "a regular expression that repeats a group"), "Repeat a class of letters, as [a-z -]*.")
     try:
         around.jvm.java.util.regex.Pattern.compile(pattern)

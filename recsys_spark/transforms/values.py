@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 _BLANKS: Final = " \t\r\n\u00a0\ufeff"
 _NUMBER: Final = r"^[+-]?(\d{1,200}(\.\d*)?|\.\d+)([eE][+-]?\d{1,2})?$"
-_PARTS: Final = re.compile(r"'[^']*'|\[[^\[\]']*\]")
+_PARTS: Final = re.compile(r"'[^']*'|\[(?:[^\[\]']|'[^']*')*\]")
 """Parts of a pattern that are texts in quotes or, in brackets, need not be there."""
 _ZONE_LETTERS: Final = frozenset("VzOXxZ")
 _UNDECODED: Final = "\ufffd"
@@ -108,4 +108,4 @@ def _names_a_zone(pattern: str) -> bool:
 
 
 def _without_optional_zone(part: re.Match[str]) -> str:
-    return part[0] if part[0].startswith("'") or _ZONE_LETTERS.isdisjoint(part[0]) else ""
+    return "" if _names_a_zone(part[0]) else part[0]

@@ -83,7 +83,7 @@ def test_files_that_spark_hides_are_named_and_stop_the_run(spark, tmp_path, kind
 
 
 def test_what_writers_leave_beside_the_rows_and_what_options_leave_out_is_no_loss(spark, tmp_path):
-    for name in ("_SUCCESS", "_committed_12", "_started_12", ".a.csv.crc", ".DS_Store"):
+    for name in ("_SUCCESS", "_committed_12", "_committed_vacuum12", "_started_12", ".a.csv.crc", ".DS_Store"):
         write(tmp_path / "in" / name, "x")
     write(tmp_path / "in" / "_empty.csv", "")
     write(tmp_path / "in" / "a.csv", f"{HEAD}u1,a\n")
@@ -237,6 +237,15 @@ def test_charsets_that_java_has_are_options(spark, tmp_path, encoding):
         assert "wanted multiLine: true beside encoding: UTF-16" in message
 
 
+@pytest.mark.parametrize(("encoding", "broken"), [("windows-1252", b"\x9d"), ("Shift_JIS", b"\x81\x20")])
+def test_a_byte_that_the_charset_does_not_know_stops_no_delivery(spark, tmp_path, encoding, broken):
+    write(tmp_path / "a.jsonl", b'{"user": "u1", "item": "a"}\n{"user": "u2", "item": "' + broken + b'"}\n')
+    source = source_of(tmp_path / "a.jsonl", "jsonl", encoding=encoding)
+    rows = read_source(spark, source, "events").collect()
+    assert [(row.user, "\ufffd" in row.item) for row in rows] == [("u1", False), ("u2", True)]
+    assert count_rows(spark, source, "events") == 2
+
+
 def test_an_unknown_charset_is_told(spark, tmp_path):
     write(tmp_path / "a.csv", f"{HEAD}u1,a\n")
     assert "latin-99" in told(read_source, spark, source_of(tmp_path / "a.csv", encoding="latin-99"), "events")
@@ -293,31 +302,44 @@ def test_texts_of_several_lines_are_no_rows(spark, tmp_path):
         "one\n\n\n\ntwo",
         "1,000 pieces\nor 2,000 pieces",
         '""Best"" of all\nI like it, really, much\nand so will you',
+        "Set:\n1,000 pieces\n2,000 stickers\nMade in Lyon",
     )
-    lines = ["sku,name,kind", *(f'{n:05d},"{text}",Tea' for n, text in enumerate(texts))]
-    write(tmp_path / "a.csv", "\n".join(lines) + "\n")
-    rows = read_source(spark, source_of(tmp_path / "a.csv", multiLine="true"), "items").collect()
-    assert [(row[SWALLOWED], row[INNER_LINES]) for row in sorted(rows)] == [(0, 3), (0, 4), (0, 1), (0, 2)]
+    for end in ("", ",Tea"):
+        lines = ["sku,name,kind" if end else "sku,name", *(f'a{n},"{text}"{end}' for n, text in enumerate(texts))]
+        write(tmp_path / "a.csv", "\n".join(lines) + "\n")
+        rows = read_source(spark, source_of(tmp_path / "a.csv", multiLine="true"), "items").collect()
+        found = [(row[SWALLOWED], row[INNER_LINES]) for row in sorted(rows, key=lambda row: row.sku)]
+        assert found == [(0, 3), (0, 4), (0, 1), (0, 2), (0, 3)]
+
+
+def test_an_empty_file_of_rows_with_several_lines_has_no_rows(spark, tmp_path):
+    write(tmp_path / "a.csv", "")
+    message = told(read_source, spark, source_of(tmp_path / "a.csv", multiLine="true"), "items")
+    assert "wanted" in message and "row" in message
 
 
 def test_lines_with_more_than_one_json_object_are_named_and_stop_the_run(spark, tmp_path):
     sound = [
         '{"user": "u1", "item": "a"}', '  {"user": "u2"}\t', "{'user': 'u3'}", '{"user": "u4"},', '{"user": "u5"}]',
-        '{"user": "u6", "item": "} {"}', '{"user": "u7", "all": [{"a": 1}, {"b": {"c": 2}}], "x": {"y": 1} }',
+        '{"user": "u6", "item": "} {"}', '{"user": "u8", "all": [{"a": 1}, {"b": 2}]},',
+        '{"user": "u9", "x": "a} b"} ] ', '{"user": "u10", "x": "a} b", "y": {"z": 1} } , ',
+        '{"user": "u7", "all": [{"a": 1}, {"b": {"c": 2}}], "x": {"y": 1} }',
     ]  # fmt: skip
-    broken = ["no JSON } at all", '{"user": "u8", "item": {"a": 1} {']
+    broken = ["no JSON } at all", '{"user": "u8", "item": {"a": 1} {', "[", "]", '[{"user": "u8"},']
     write(tmp_path / "a.jsonl", "\n".join([*sound, "", " \t", *broken]) + "\n")
     source = source_of(tmp_path / "a.jsonl", "jsonl")
     rows = read_source(spark, source, "events").collect()
-    assert [row.user for row in rows if row[MALFORMED] is None] == [f"u{n}" for n in range(1, 8)]
+    assert sorted(int(row.user[1:]) for row in rows if row[MALFORMED] is None) == [*range(1, 11)]
     assert [row[MALFORMED] for row in rows if row[MALFORMED] is not None] == broken
     assert count_rows(spark, source, "events") == len(rows)
     for more in ('{"user": "u9"}{"user": "u10"}', '{"user": "u9"} {"user": "u10"}', '{"user": "u9"}, {"user": "u10"}',
-                 '{"user": "u9"} and more', '{"user": {"id": "u9"}}\t["x"]'):  # fmt: skip
+                 '{"user": "u9"} and more', '{"user": {"id": "u9"}}\t["x"]', '{"user": "u9"}, {"user": "u10"},',
+                 '[{"user": "u9"}, {"user": "u10"}]', " []", '[{"user": "' + "u" * 300 + '"}]'):  # fmt: skip
         write(tmp_path / "a.jsonl", "\n".join([*sound, more, *broken]) + "\n")
         message = told(read_source, spark, source, "events")
-        assert "found 1 lines with more behind the first one, as in file:/" in message
-        assert "a.jsonl: " + " ".join(more.split()) in message
+        assert "found 1 lines with more than one, or with a list, as in file:/" in message
+        shown = " ".join(more.split())
+        assert f"a.jsonl: {shown if len(shown) < 200 else f'{shown[:200]}…'}. Write each" in message
 
 
 def test_two_columns_without_a_name_are_told_by_their_places(spark, tmp_path):

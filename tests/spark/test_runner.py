@@ -6,6 +6,7 @@ import os
 import runpy
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from recsys_spark.errors import RecsysError
 from recsys_spark.lineage import code_hash
 from recsys_spark.records import Records
 from recsys_spark.runner import Context, Stage, run_stage
+from recsys_spark.tables import hadoop
 from recsys_spark.tables.catalog import BLENDS, ITEM_INDEX, MODELS, RUNS
 from recsys_spark.tables.files import list_files
 from recsys_spark.tables.store import Store
@@ -191,14 +193,73 @@ def test_a_page_that_is_gone_is_made_anew(world):
     assert outcome.record["notes"][0] == "page.html: 1 of its files gone or damaged (page.html): made anew"
 
 
-def test_a_page_is_whole_or_not_there(world):
+class FullDisk:
+    """A stream that takes a part of what is written."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, content):
+        self.stream.write(content[:4])
+        raise OSError("No space left on device")
+
+    def close(self):
+        self.stream.close()
+
+
+class FileSystem:
+    """Hadoop's, with some of its methods in another way."""
+
+    def __init__(self, file_system, **others):
+        self.file_system = file_system
+        vars(self).update(others)
+
+    def __getattr__(self, name):
+        return getattr(self.file_system, name)
+
+
+@pytest.fixture
+def pages(world, monkeypatch):
+    """Puts a method of the file system in the place of another, and says what lies in the warehouse beside tables."""
+    opened = hadoop.open_place
+
+    def open_as(**others):
+        def open_place(spark, place):
+            file_system, path = opened(spark, place)
+            return FileSystem(file_system, **{name: partial(made, file_system) for name, made in others.items()}), path
+
+        monkeypatch.setattr(hadoop, "open_place", open_place)
+        world.store.write_text("page.html", "new, ü")
+
+    def found():
+        files = Path(world.store.root).glob("*page*.html*")
+        return {file.name: file.read_text() for file in files if file.suffix != ".crc"}
+
     world.store.write_text("page.html", "old")
-    with pytest.raises(UnicodeEncodeError):
-        world.store.write_text("page.html", "half \ud800")
-    assert Path(world.store.root, "page.html").read_text() == "old"
-    world.store.write_text("page.html", "new, ü")
-    assert Path(world.store.root, "page.html").read_text() == "new, ü"
-    assert {path.name for path in Path(world.store.root).glob("*page*")} == {"page.html", ".page.html.crc"}
+    return open_as, found
+
+
+def test_a_page_that_is_not_written_to_its_end_leaves_the_one_before(pages):
+    open_as, found = pages
+    with pytest.raises(OSError, match="No space left"):
+        open_as(create=lambda file_system, path, overwrite: FullDisk(file_system.create(path, overwrite)))
+    assert found() == {"page.html": "old"}
+    open_as()
+    assert found() == {"page.html": "new, ü"}
+
+
+def test_a_page_is_renamed_again_when_another_run_was_faster(pages):
+    open_as, found = pages
+    refused = iter([True, True])
+    open_as(rename=lambda file_system, *paths: not next(refused, False) and file_system.rename(*paths))
+    assert found() == {"page.html": "new, ü"}
+
+
+def test_a_page_that_cannot_be_renamed_is_told_and_leaves_no_half(pages):
+    open_as, found = pages
+    with pytest.raises(RecsysError, match=r"refused to rename it 3 times.*run the job again"):
+        open_as(rename=lambda file_system, *paths: False)
+    assert found() == {}
 
 
 def test_a_note_shows_no_secret(world, monkeypatch):

@@ -173,6 +173,24 @@ def test_a_password_in_any_text_of_the_configuration_is_masked(load):
 
 
 @pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (
+            "-javaagent:/opt/agent.jar=port=9999,token=hunter2 -Da=b",
+            "-javaagent:/opt/agent.jar=port=9999,token=*** -Da=b",
+        ),
+        ("-Da=b,password=hunter2=,x -Dc=d", "-Da=b,password=*** -Dc=d"),
+        ("-Dmy.secret=a=hunter2 -Dtoken=hunter2", "-Dmy.secret=*** -Dtoken=***"),
+        ("-Da=b=c=d=e", "-Da=b=c=d=e"),
+    ],
+)
+def test_a_secret_behind_another_name_of_a_setting_is_masked_too(load, options, shown):
+    config = load(f"spark.spark.driver.extraJavaOptions={options}")
+    assert config.section("spark")["spark.driver.extraJavaOptions"] == shown
+    assert "hunter2" not in everything_shown(config)
+
+
+@pytest.mark.parametrize(
     "layer",
     ["spark: fs.s3a.secret.key=hunter2", "spark: [hunter2]", "spark: {fs.s3a.secret.key: [hunter2]}",
      "spark: {fs.s3a.secret.key: {hunter2: x}}", "spark: {a.secret: *hunter2}", "spark: {a.secret: !hunter2}",
