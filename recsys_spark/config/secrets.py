@@ -126,11 +126,12 @@ def _without_assigned_secrets(text: str) -> str:
     """Only the value of a secret name is passed over whole: another one may hold further names."""
     parts, shown_up_to = [], 0
     for name in _ASSIGNED_NAME.finditer(text):
-        value = _TO_THE_BLANK.match(text, name.end())
-        if name.start() < shown_up_to or not is_secret(name[1]) or not value or _REFERENCE.fullmatch(value[0]):
+        if name.start() < shown_up_to or not is_secret(name[1]):
             continue
-        parts += [text[shown_up_to : name.end()], MASK]
-        shown_up_to = value.end()
+        value = _TO_THE_BLANK.match(text, name.end())
+        if value is not None and not _REFERENCE.fullmatch(value[0]):
+            parts += [text[shown_up_to : name.end()], MASK]
+            shown_up_to = value.end()
     return "".join([*parts, text[shown_up_to:]])
 
 

@@ -185,11 +185,9 @@ def _count_swallowed(fields: Sequence[Column], sep: str) -> Column:
     Either a line has the separators of a row (the last one may end early, at the next quote) and begins as the row
     does: its first field has the same kinds of letters, and digits among them, which prose hardly has there. Or two
     lines and more, all between the first and the last one, have exactly the separators of a row, and some without a
-    blank behind, as prose has them; a single one must not be that of a number either, as in 1,000 or 3,5.
+    blank behind, as prose has them. (Of two columns, prose with numbers as 1,000 is refused too: told, and not lost.)
     """
     num_separators = len(fields) - 1
-    no_number = r"(?!(?<=\d.)\d{1,3}(?!\d))" if num_separators == 1 and len(sep) == 1 else ""
-    of_no_prose = rf"\Q{sep}\E(?! ){no_number}"
 
     def num_separators_of(line: Column) -> Column:
         return F.size(F.split(line, rf"\Q{sep}\E")) - 1
@@ -203,7 +201,7 @@ def _count_swallowed(fields: Sequence[Column], sep: str) -> Column:
         return is_whole & is_alike & shape(fields[0]).contains("9")
 
     def has_its_separators(line: Column) -> Column:
-        return (num_separators_of(line) == num_separators) & line.rlike(of_no_prose)
+        return (num_separators_of(line) == num_separators) & line.rlike(rf"\Q{sep}\E(?! )")
 
     def count(field: Column) -> Column:
         lines = F.split(field, _LINE_BREAK)
@@ -246,7 +244,7 @@ def _require_single_objects(spark: SparkSession, source: SourceConfig, where: st
     all_of_them = F.from_json(listed, f"{_LINE} array<string>", options)[_LINE]
     is_one = F.coalesce(F.size(all_of_them) == 1, F.lit(False))
     has_more = F.col(_LINE).rlike(_MAY_HAVE_MORE) & ~is_one & first.isNotNull() & first[MALFORMED].isNull()
-    is_list = F.col(_LINE).rlike(r"^\s*\[") & F.from_json(_LINE, "array<string>", options).isNotNull()
+    is_list = F.col(_LINE).rlike(r"^\s*\[\s*[{\]]") & F.from_json(_LINE, "array<string>", options).isNotNull()
     lines = _load_lines(spark, source).where(has_more | is_list)
     found = lines.agg(F.count(F.lit(1)).alias(NUMBER), F.first(FILE).alias(FILE), F.first(_LINE).alias(_LINE)).first()
     if found is not None and found[NUMBER]:

@@ -103,12 +103,15 @@ _SYNTAX: Final = (
 _FULL_DATE: Final = re.compile(r"\w+\s*r?['\"]\s*[+-]?\d{4}", re.IGNORECASE)
 _READ_AS_MOMENTS: Final = ("cast", "try_cast", "ansi_cast", "to_timestamp", "try_to_timestamp")
 """Names of nodes that read a text as a moment without a pattern, where they have one child."""
-_CHOOSING: Final = ("casewhen", "coalesce", "greatest", "if", "ifnull", "least", "nullif", "nvl", "nvl2")
+_CHOOSING: Final = (
+    "casewhen coalesce commonexpressiondef greatest if ifnull least nullif nvl nvl2 with"  # nullif is a `with` inside
+)
 """Names of nodes whose value is that of one of their children."""
 _TIME_ALONE: Final = re.compile(r"\s*T?\d{1,2}:\d")
-_NO_BRACKETS: Final = re.compile(r"\\.?|\[(?:\\.?|[^\]\\])*+(?:\]|\Z)", re.DOTALL)
-"""What of a regular expression opens and closes no group: escaped letters and classes. One that nothing closes reaches
-to the end (Java refuses it): no text is gone through twice."""
+_ESCAPED: Final = r"\\(?:c.|.)?"
+_NO_BRACKETS: Final = re.compile(rf"{_ESCAPED}|\[(?:{_ESCAPED}|[^\]\\])*+(?:\]|\Z)", re.DOTALL)
+"""What of a regular expression opens and closes no group: escaped letters (behind \\c, any sign) and classes. One that
+nothing closes reaches to the end (Java refuses it): no text is gone through twice."""
 _REPEATED_GROUP: Final = re.compile(r"\)[*+{]")
 _QUOTE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\Q")
 _FLAG_X: Final = re.compile(r"\(\?[a-zA-Z-]*x")
@@ -193,7 +196,7 @@ def _chosen_literals(node: Any) -> list[str]:
     text = _literal(node)
     if text is not None:
         return [text]
-    children = node.children() if node.nodeName().lower() in _CHOOSING else None
+    children = node.children() if node.nodeName().lower() in _CHOOSING.split() else None
     below = [children.apply(place) for place in range(children.size())] if children else []
     return [text for child in below for text in _chosen_literals(child)]
 

@@ -304,12 +304,22 @@ def test_texts_of_several_lines_are_no_rows(spark, tmp_path):
         '""Best"" of all\nI like it, really, much\nand so will you',
         "Set:\n1,000 pieces\n2,000 stickers\nMade in Lyon",
     )
-    for end in ("", ",Tea"):
-        lines = ["sku,name,kind" if end else "sku,name", *(f'a{n},"{text}"{end}' for n, text in enumerate(texts))]
-        write(tmp_path / "a.csv", "\n".join(lines) + "\n")
-        rows = read_source(spark, source_of(tmp_path / "a.csv", multiLine="true"), "items").collect()
-        found = [(row[SWALLOWED], row[INNER_LINES]) for row in sorted(rows, key=lambda row: row.sku)]
-        assert found == [(0, 3), (0, 4), (0, 1), (0, 2), (0, 3)]
+    lines = ["sku,name,kind", *(f'{n:05d},"{text}",Tea' for n, text in enumerate(texts))]
+    write(tmp_path / "a.csv", "\n".join(lines) + "\n")
+    rows = read_source(spark, source_of(tmp_path / "a.csv", multiLine="true"), "items").collect()
+    assert [(row[SWALLOWED], row[INNER_LINES]) for row in sorted(rows)] == [(0, 3), (0, 4), (0, 1), (0, 2), (0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("opening", "row", "closing"),
+    [('"sku0,1', "sku{n},{n}", 'sku30",5'), ('"u0;7', "u{n};{n}", 'u30";8'), ('"Heat,1', "Apollo {n},10{n}", 'Up",2')],
+)
+def test_rows_of_two_columns_that_a_quote_swallows_are_seen(spark, tmp_path, opening, row, closing):
+    lines = ["a;b" if ";" in row else "a,b", opening, *(row.format(n=n) for n in range(1, 30)), closing]
+    write(tmp_path / "a.csv", "\n".join(lines) + "\n")
+    options = {"multiLine": "true", "sep": ";" if ";" in row else ","}
+    (found,) = read_source(spark, source_of(tmp_path / "a.csv", **options), "rules.pinned").collect()
+    assert (found[SWALLOWED], found[INNER_LINES]) == (30, 30)
 
 
 def test_an_empty_file_of_rows_with_several_lines_has_no_rows(spark, tmp_path):
@@ -325,7 +335,15 @@ def test_lines_with_more_than_one_json_object_are_named_and_stop_the_run(spark, 
         '{"user": "u9", "x": "a} b"} ] ', '{"user": "u10", "x": "a} b", "y": {"z": 1} } , ',
         '{"user": "u7", "all": [{"a": 1}, {"b": {"c": 2}}], "x": {"y": 1} }',
     ]  # fmt: skip
-    broken = ["no JSON } at all", '{"user": "u8", "item": {"a": 1} {', "[", "]", '[{"user": "u8"},']
+    broken = [
+        "no JSON } at all",
+        '{"user": "u8", "item": {"a": 1} {',
+        "[",
+        "]",
+        '[{"user": "u8"},',
+        '["x"]',
+        "[12] a log line",
+    ]
     write(tmp_path / "a.jsonl", "\n".join([*sound, "", " \t", *broken]) + "\n")
     source = source_of(tmp_path / "a.jsonl", "jsonl")
     rows = read_source(spark, source, "events").collect()

@@ -128,6 +128,9 @@ REFUSED = {
     r"item.title RLIKE '\\Q[\\E(x+x+)+y'": "with .Q or the flag x",
     "item.title RLIKE '(?x)(x+x+) +y'": "with .Q or the flag x",
     r"item.title RLIKE r'a\\(?x)(x+x+) +y'": "with .Q or the flag x",
+    r"item.title RLIKE r'\c[(?x)(x+x+) +y]'": "with .Q or the flag x",
+    r"item.title RLIKE r'\c\(?x)(x+x+) +y'": "with .Q or the flag x",
+    r"item.title RLIKE r'\c[(x+x+)+y]'": "repeats a group",
     "item.title RLIKE '(?ix)a'": "with .Q or the flag x",
     "item.title RLIKE item.category": "a regular expression that is no literal",
     "size(split(item.title, '(')) > 1": "no regular expression .Unclosed group",
@@ -185,6 +188,7 @@ TIMES_OF_TODAY = (
     "as_of > if(user.age > 18, '2020-01-01', '08:30')",
     "coalesce(item.category, nvl(item.title, '08:30')) < as_of",
     "CASE WHEN user.age > 18 THEN '08:30' END = as_of",
+    "nullif('08:30', item.category) < as_of",
 )
 OTHER_TIMES = (
     "item.title = '08:30'",
