@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from datetime import UTC, datetime
 
 import pytest
 from pyspark.sql import functions as F
@@ -79,6 +80,15 @@ def test_fields_are_values_as_texts_in_the_order_of_the_template_and_empty_for_w
         "null": (1, ["", "", "", "null"]),
     }
     assert {tuple(row.fields) for row in text_fields(products(spark, rows), index, template="all").collect()} == {()}
+
+
+def test_the_days_that_an_item_is_there_are_fields_too(spark):
+    rows = [{"item_id": "spring", "available_from": datetime(2026, 3, 1, 12, tzinfo=UTC)}, {"item_id": "ever"}]
+    index = numbered(spark, [("spring", 0), ("ever", 1)])
+    fields = text_fields(products(spark, rows), index, template="{available_from} {available_to}")
+    assert {row.item_id: row.fields for row in fields.collect()} == {
+        "spring": ["2026-03-01 12:00:00", ""], "ever": ["", ""],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
