@@ -52,7 +52,11 @@ def read_first_line(spark: SparkSession, place: str) -> str | None:
 
 
 def write_text(spark: SparkSession, place: str, text: str) -> None:
-    """Write a small file (UTF-8), in place of one of that name: whoever finds it finds it whole."""
+    """Write a small file (UTF-8), in place of one of that name: whoever finds it finds it whole.
+
+    Raises when the file system does not take it; then no part of it is left, and the file before is, if it could not be
+    written, or is gone, if it could not be renamed.
+    """
     content = bytearray(text.encode("utf-8"))
     file_system, path = open_place(spark, place)
     _, half = open_place(spark, f"{path.getParent()}/_{path.getName()}.{uuid.uuid4().hex}")

@@ -100,34 +100,53 @@ JOBS = """
     print(json.dumps({
         "fine": outcome(fine), "wrong": outcome(wrong), "broken": outcome(broken),
         "typo": outcome(fine, "--set", "score.topk=1"), "no warehouse": outcome(fine, "--set", "warehouse=FILE/w"),
-        "no such master": outcome(fine, "--set", "spark={spark.master: nowhere}"),
         "unknown": outcome(unknown), "killed": outcome(killed)[:1],
     }))
 """
 
 
-def test_a_job_ends_with_0_or_with_1_and_the_users_error_and_leaves_no_session(tmp_path):
-    file = write_yaml(tmp_path)
-    arguments = ["--conf-file", str(CONF), "--conf-file", str(file)]
+NO_SESSION = """
+    import json, sys
+    from pyspark import SparkContext
+    from recsys_spark.runner import as_job
+
+    code = as_job("tiny", lambda submission, spark: None, [*sys.argv[1:], "--set", "spark={spark.master: 'local[no]'}"])
+    print(json.dumps([code, SparkContext._active_spark_context is None]))
+"""
+
+
+def run_jobs(folder, code):
+    """Runs code, in which FILE is the configuration, in a process of its own."""
+    file = write_yaml(folder)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(JOBS).replace("FILE", str(file)), *arguments],
-        cwd=tmp_path,
+        [sys.executable, "-c", textwrap.dedent(code).replace("FILE", str(file)), "--conf-file", str(CONF),
+         "--conf-file", str(file)],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         timeout=300,
-    )
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_a_job_ends_with_0_or_with_1_and_the_users_error_and_leaves_no_session(tmp_path):
+    done = run_jobs(tmp_path, JOBS)
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "fine": [0, True], "wrong": [1, True], "broken": ["a fault of ours", True], "typo": [1, True],
-        "no warehouse": [1, True], "no such master": [1, True], "unknown": [1, True], "killed": [1],
+        "no warehouse": [1, True], "unknown": [1, True], "killed": [1],
     }  # fmt: skip
     assert "tiny stopped:\nthe shelf: wanted apples; found pears. Buy some.\n" in done.stderr
     assert "tiny stopped:\nconfiguration, score.topk: wanted a known key; found 'topk'." in done.stderr
-    assert f"warehouse {file}/w: wanted a folder that can be written" in done.stderr
-    assert "tiny: wanted work that Spark finishes; found Could not parse Master URL: 'nowhere'." in done.stderr
+    assert f"warehouse {tmp_path}/shop.yaml/w: wanted a folder that can be written" in done.stderr
     assert "tiny: wanted work that Spark finishes; found [USER_RAISED_EXCEPTION] a new kind" in done.stderr
     assert "tiny: wanted Spark's driver, whose JVM runs the job; found no answer: it has ended." in done.stderr
-    # Spark logs the stack of a session that does not start, before anybody can quiet it.
-    told = [line for line in done.stderr.splitlines() if not line.startswith("\tat ")]
-    assert not [line for line in told if "Traceback" in line or "py4j" in line]
+    assert "Traceback" not in done.stderr and "py4j" not in done.stderr
+
+
+def test_a_session_that_does_not_start_is_told_as_an_error_too(tmp_path):
+    done = run_jobs(tmp_path, NO_SESSION)
+    assert json.loads(done.stdout.splitlines()[-1]) == [1, True]
+    assert "tiny: wanted work that Spark finishes; found Could not parse Master URL: 'local[no]'." in done.stderr
+    assert "Traceback" not in done.stderr  # Spark itself logs its stack, before anybody can quiet it

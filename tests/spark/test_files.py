@@ -336,14 +336,8 @@ def test_lines_with_more_than_one_json_object_are_named_and_stop_the_run(spark, 
         '{"user": "u7", "all": [{"a": 1}, {"b": {"c": 2}}], "x": {"y": 1} }',
     ]  # fmt: skip
     broken = [
-        "no JSON } at all",
-        '{"user": "u8", "item": {"a": 1} {',
-        "[",
-        "]",
-        '[{"user": "u8"},',
-        '["x"]',
-        "[12] a log line",
-    ]
+        "no JSON } at all", '{"user": "u8", "item": {"a": 1} {', "[", "]", '[{"user": "u8"},', '["x"]', "[12] a log",
+    ]  # fmt: skip
     write(tmp_path / "a.jsonl", "\n".join([*sound, "", " \t", *broken]) + "\n")
     source = source_of(tmp_path / "a.jsonl", "jsonl")
     rows = read_source(spark, source, "events").collect()

